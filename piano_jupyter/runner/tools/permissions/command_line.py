@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from piano_jupyter.rules import RESERVED_WORDS, PatternWord, matches_text
-from piano_jupyter.runner.tools.permissions.launchers import SHELLS, may_run_others, reads_commands
+from piano_jupyter.runner.tools.permissions.launchers import (
+    SHELLS,
+    may_run_others,
+    python_module,
+    reads_commands,
+    without_version,
+)
 from piano_jupyter.runner.tools.permissions.syntax_tree import (
     ASSIGNMENT,
     UNKNOWN,
@@ -117,6 +123,9 @@ def _read(line: str, depth: int, found: CommandLine, *, is_shell: bool = True, i
 
 def _add_command(command: Command, depth: int, found: CommandLine, *, is_read: bool) -> None:
     found.commands.append(command)
+    if module := python_module(_texts(command)):  # `python -m pip` is pip, whose words are the last ones
+        named, *words = command[-len(module) :]
+        found.commands.append([ShellWord(module[0].partition(".")[0], named.is_known), *words])
     name = _program_name(command[0])
     is_run = any(_program_name(word) in SHELLS | {"eval"} for word in command)
     is_carrier = is_read or name in {*KEYWORDS, ASSIGNMENT.text} or may_run_others(_texts(command))
@@ -145,11 +154,17 @@ def _program_name(word: ShellWord) -> str:
     return word.text.rpartition("/")[2].casefold()
 
 
+def _is_program(pattern: PatternWord, word: ShellWord) -> bool:
+    """Return whether a pattern is about a program, by its name with or without a version (`pip3` is `pip`)."""
+    name = _program_name(word)
+    return any(matches_text(pattern, each) for each in {name, without_version(name)})
+
+
 def _match_command(pattern: Sequence[PatternWord], command: Command) -> RuleMatch:
     name, *words = command
     if not name.is_known:
         return RuleMatch.MAYBE
-    if not matches_text(pattern[0], _program_name(name)):
+    if not _is_program(pattern[0], name):
         return RuleMatch.NO
     return _match_words(pattern[1:], words)
 
@@ -157,7 +172,7 @@ def _match_command(pattern: Sequence[PatternWord], command: Command) -> RuleMatc
 def _match_carrier(pattern: Sequence[PatternWord], parts: Command) -> RuleMatch:
     """Return whether any of the parts can be the program of a pattern, and those after it its words."""
     for at, part in enumerate(parts):
-        if part.is_known and matches_text(pattern[0], _program_name(part)):
+        if part.is_known and _is_program(pattern[0], part):
             if _match_words(pattern[1:], parts[at + 1 :]) is RuleMatch.YES:
                 return RuleMatch.YES
             break  # later ones have fewer words after them

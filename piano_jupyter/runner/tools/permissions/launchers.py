@@ -22,14 +22,15 @@ ALWAYS_LAUNCHERS = words(
     fakechroot fakeroot fc firejail fish flock ftp fzf gawk gdb getopts ghci gnuplot gosu groovy gs gtime gtimeout hash
     hyperfine iex ifne inotifywait ionice ip irb jobs jshell jupyter kak ksh latexmk ld.so ldd less let lftp libtool
     linux32 linux64 lldb local logrotate ltrace lxc lxc-attach m4 machinectl magick mail mailx mapfile mariadb mawk
-    micro mogrify mongosh more mosh most mount mutt mysql nano nawk nice nix nix-shell nnn nodemon nohup npx nsenter
-    numactl nvim octave open osascript parallel pee perf pexec pico pkexec pnpx podman powershell prlimit proot
-    proxychains proxychains4 pry psql pssh pwsh ranger read readarray readonly rlogin rlwrap rr rsh run-parts run0
-    runcon runuser rview rvim sage scala sccache schedtool scp screen script set setarch setpriv setsid setuidgid sftp
-    sh shopt socat softlimit source sqlite3 ssh ssh-agent sshpass stap start-stop-daemon stdbuf strace su su-exec sudo
-    supervisord swipl systemctl systemd-nspawn systemd-run taskset tclsh tcsh telnet tig time timeout tini tmux torify
-    torsocks toybox trap trickle typeset uclampset unbuffer unset unshare uvx valgrind vi view vim vimdiff vipe w3m wait
-    watch watchexec watchman watchmedo wine wish x86_64 xargs xdg-open xterm xvfb-run zellij zsh
+    micro mogrify mongosh more mosh most mount mpiexec mpirun mutt mysql nano nawk nbqa nice nix nix-shell nnn nodemon
+    nohup npx nsenter numactl nvim octave open orterun osascript parallel pee perf pexec pico pkexec pnpx podman
+    powershell prlimit proot proxychains proxychains4 pry psql pssh pwsh ranger read readarray readonly rlogin rlwrap rr
+    rsh run-parts run0 runcon runuser rview rvim sage salloc scala sccache schedtool scp screen script set setarch
+    setpriv setsid setuidgid sftp sh shopt socat softlimit source sqlite3 srun ssh ssh-agent sshpass stap
+    start-stop-daemon stdbuf strace su su-exec sudo supervisord swipl systemctl systemd-nspawn systemd-run taskset tclsh
+    tcsh telnet tig time timeout tini tmux torify torsocks toybox trap trickle typeset uclampset unbuffer unset unshare
+    uvx valgrind vi view vim vimdiff vipe w3m wait watch watchexec watchman watchmedo wine wish x86_64 xargs xdg-open
+    xterm xvfb-run zellij zsh
     """
 )
 
@@ -55,6 +56,7 @@ WRITES = "-o --output"
 OPTIONS_OF: Mapping[str, str] = {
     "ack ag bat delta": "--pager",
     "apt apt-get apt-cache aptitude": "--option --config-file -o -c",
+    "asdf direnv mise pyenv rbenv": "exec shell x run",
     "aria2c": "--on-* --conf-path --dir --out -o -d",
     "ant gradle mvn sbt": "--init-script --lib -lib -D* -I* -P* -s* exec:*",
     "bazel": "--bazelrc --run_under --config run",
@@ -92,6 +94,7 @@ OPTIONS_OF: Mapping[str, str] = {
     "ipython": "-c --c --ext --ipython-dir --profile-dir --config",
     "java javac": "-javaagent -agent -XX:On -Xrun -processor -J*",
     "julia": "--eval --print --load --sysimage -e -E -L -J",
+    "jupytext": "--pipe --check",
     "just task": "--shell --shell-arg --command --set --justfile -c -f",
     "kubectl oc": "--kubeconfig exec debug edit run plugin attach cp",
     "latex lualatex pdflatex pdftex tex xelatex": "-shell-escape -enable-write18 -output-directory",
@@ -124,6 +127,7 @@ OPTIONS_OF: Mapping[str, str] = {
     "ruby": "--require -e -r -I",
     "ruff shuf": WRITES,
     "rustc": "--codegen -C -Z -L --extern -o",
+    "sbatch": "--wrap",
     "sort": "--compress-program --output -o",
     "split": "--filter",
     "ssh-add ssh-keygen": "-D -s -S -w",
@@ -132,6 +136,7 @@ OPTIONS_OF: Mapping[str, str] = {
     "--use-compress-program -I -F",
     "tcpdump tshark": "-z -w -X",
     "test [": "-v -R",
+    "torchrun": "--no-python --no_python --module -m",
     "ts-node tsx": NODE,
     "wget": "--execute --use-askpass --config --output-document --output-file --append-output --directory-prefix "
     "--save-cookies --warc-file -e -O -o -a -P",
@@ -186,8 +191,8 @@ def may_run_others(words: Sequence[str]) -> bool:
         return True  # a colon is an archive on another machine, by rsh; letters without a dash are options
     if name in {"make", "gmake"} and any("=" in word for word in given):
         return True  # SHELL=, CC= and so on are programs that it runs
-    plain_name = re.sub(r"-?[\d.]+$", "", name).lower() or name
-    if plain_name in {"python", "pypy"} and (module := _python_module(given)) is not None:
+    plain_name = without_version(name).lower()
+    if (module := python_module(words)) is not None:
         return module[0] in PYTHON_MODULES or may_run_others(module)
     return _has_option(given, OPTIONS.get(plain_name, ()))
 
@@ -202,9 +207,16 @@ def reads_commands(words: Sequence[str]) -> bool:
     return name in INPUT_LAUNCHERS or (name == "xargs" and not ALWAYS_LAUNCHERS.isdisjoint(given))
 
 
-def _python_module(arguments: Sequence[str]) -> Sequence[str] | None:
-    """Return the module that Python runs (`-m timeit x`) and its arguments, None if there is none before a file."""
-    rest = list(arguments)
+def without_version(name: str) -> str:
+    """Return a program's name without the version behind it: `python3.12` is `python`, `g++-12` is `g++`."""
+    return re.sub(r"-?[\d.]+$", "", name) or name
+
+
+def python_module(words: Sequence[str]) -> Sequence[str] | None:
+    """Return the module that Python runs (`python -m timeit x`) and its arguments, None if a command runs none."""
+    if without_version(words[0].rpartition("/")[2]).lower() not in {"python", "pypy"}:
+        return None
+    rest = list(words[1:])
     while rest:
         word = rest.pop(0)
         if re.fullmatch(r"-[A-Zbdisuvx]*m", word):

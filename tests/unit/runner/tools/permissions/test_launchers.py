@@ -89,6 +89,13 @@ LAUNCHES = [
     "cargo --config build.rustc='\"curl\"' build",
     "wget -e use_askpass=curl x",
     "zip -T a b --unzip-command='curl x'",
+    "jupytext --pipe 'curl x' a.ipynb",
+    "mpirun -n 2 curl x",
+    "srun --pty curl x",
+    "sbatch --wrap='curl x'",
+    "nbqa curl a.ipynb",
+    "mise exec -- curl x",
+    "torchrun --no-python curl x",
 ]
 
 #: Each starts curl, by a variable or by code that it reads, and no rule that allows fits it.
@@ -249,3 +256,20 @@ def test_e3_an_allowed_program_of_the_table_runs_with_ordinary_options(verdict, 
 )  # fmt: skip
 def test_e5_a_denied_name_in_a_command_that_starts_nothing_denies_nothing(verdict, command):
     assert verdict(command, "deny bash(curl)", "allow bash") is ALLOW
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["python -m pip install x", "python3 -Im pip.__main__ install x", "python3.12 -mpip install x", "pip3 install x",
+     "/opt/bin/pip3.12 install x", "env -i python -X dev -m pip install x", "sudo pip3 install x"],
+)  # fmt: skip
+def test_e5_a_denied_program_is_found_as_a_module_of_python_and_with_its_version(verdict, command):
+    assert verdict(command, "deny bash(pip install *)", "allow bash") is DENY
+    assert verdict(command.replace("install", "list"), "deny bash(pip install *)", "allow bash") is ALLOW
+    assert verdict(command, "allow bash(pip install *)") is ASK
+
+
+def test_e5_an_unknown_module_of_python_may_be_a_denied_program(verdict):
+    assert verdict("python -m $x install", "deny bash(pip install *)", "allow bash") is ASK
+    assert verdict("python3 x.py", "deny bash(python *)", "allow bash") is DENY
+    assert verdict("python x.py", "deny bash(python3 *)", "allow bash") is ALLOW
