@@ -21,8 +21,9 @@ def server_programs_in(workspace: Path, servers: Mapping[str, Any]) -> tuple[tup
     """Return the paths in the workspace of what its `.mcp.json` runs, trusted or not, and the servers that are set."""
     home = Path(os.path.realpath(workspace))
     found = (
-        parts_inside(home, str(home / word))
+        parts_inside(home, str(folder / word))
         for each in (*parse_servers(servers, "", {}).values(), *_servers_of_file(home))
+        for folder in _folders(each, home)
         for word in _programs(each)
     )
     return tuple(dict.fromkeys(filter(None, found)))
@@ -36,6 +37,14 @@ def _programs(server: McpServerSettings) -> Iterator[str]:
             word = arg.rpartition("=")[2]
             if Path(word).suffix.lower() in CODE:
                 yield word
+
+
+def _folders(server: McpServerSettings, workspace: Path) -> Iterator[Path]:
+    """Yield where relative paths of a server may start: the workspace, and each folder that an argument names."""
+    yield workspace
+    with suppress(PianoError):
+        named = (workspace / arg.rpartition("=")[2] for arg in server.expanded().args)
+        yield from (each for each in named if os.path.isdir(each))  # noqa: PTH112  Path would raise in some folders.
 
 
 def _servers_of_file(workspace: Path) -> Iterable[McpServerSettings]:

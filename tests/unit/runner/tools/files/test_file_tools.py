@@ -494,15 +494,19 @@ def test_a17_a_file_that_would_instruct_agents_needs_approval(tmp_path):
 
 
 def test_s17_what_an_mcp_server_runs_needs_approval(tmp_path):
-    servers = {"own": {"command": "python", "args": ["-u", "--run=tools/serve.py", "data.csv", "."]}}
+    (tmp_path / "weather").mkdir()
+    servers = {
+        "own": {"command": "python", "args": ["-u", "--run=tools/serve.py", "data.csv", "."]},
+        "uv": {"command": "uv", "args": ["--directory", str(tmp_path / "weather"), "run", "main.py"]},
+    }
     (tmp_path / ".mcp.json").write_text('{"mcpServers": {"b": {"command": "./bin/serve"}, "c": {"type": "sse"}}}')
     judge = file_tools(PianoConfig(workspace=str(tmp_path), mcp_servers=servers))[1].judge
 
-    for path in ("tools/serve.py", "bin/serve"):
+    for path in ("tools/serve.py", "bin/serve", "weather/main.py"):
         opinion = judge({"path": path, "content": ""}, "write")
         assert opinion.verdict is Verdict.ASK, path
         assert opinion.reason == f"{path!r} is run by an MCP server, outside the sandbox"
-    for path in ("data.csv", "tools/data.py"):
+    for path in ("data.csv", "tools/data.py", "tools/main.py"):
         assert judge({"path": path, "content": ""}, "write").verdict is Verdict.ALLOW
 
 
