@@ -9,9 +9,10 @@ from piano_jupyter.testing import tool_call
 
 
 @pytest.mark.skipif(bool(why_no_sandbox()), reason="a command runs unasked in a sandbox only")
-def test_neither_a_recording_nor_an_export_goes_through_a_link_that_a_command_plants(
-    kernel, stub_model, tmp_path, tmp_path_factory
+def test_neither_a_recording_nor_an_export_goes_through_a_link_that_a_command_plants_with_an_approval(
+    kernel_of, stub_model, tmp_path, tmp_path_factory
 ):
+    kernel = kernel_of(stdin=True).load()
     start_file = tmp_path_factory.mktemp("home") / ".bashrc"
     start_file.write_text("mine\n")
     pid = kernel.process.pid
@@ -20,7 +21,7 @@ def test_neither_a_recording_nor_an_export_goes_through_a_link_that_a_command_pl
     stub_model.says("planted")
 
     kernel.run("%piano record talk.jsonl\n%piano agent Assistant --tools bash")
-    answer = kernel.run("%%piano\ngo")
+    answer = kernel.run("%%piano\ngo", answers=["y"])
     refused = kernel.run("%piano export out.md")
     forced = kernel.run("%piano export out.md --force")
 

@@ -207,6 +207,8 @@ class BashTool:
             programs=server_programs_in(workspace, self._config.mcp_servers),
             own=piano_folders_in(workspace),
             readable=tuple(filter(None, (parts_inside(workspace, each) for each in (*spec.readable, *spec.prefixes)))),
+            readable_names=tuple(os.path.abspath(os.path.expanduser(each)) for each in self._config.readable_paths),  # noqa: PTH100, PTH111  Path would resolve links, or raise without a home.
+            visible=(*bwrap.SYSTEM_FOLDERS, *spec.readable, *spec.prefixes),
             allows_git=True,
         )
 

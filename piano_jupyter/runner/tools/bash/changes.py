@@ -117,17 +117,24 @@ def _traces(overlay: Overlay, paths: Iterable[Parts]) -> Iterator[object]:
 
 
 def _renamed(
-    held: Iterable[tuple[HeldChange, object]], gone: Iterable[tuple[Parts, Parts, object]], judge: Judge
+    held: Iterable[tuple[HeldChange, tuple[int, object] | None]],
+    gone: Iterable[tuple[Parts, Parts, object]],
+    judge: Judge,
 ) -> Iterator[Parts]:
     """Yield the held paths, old and new, that only moved with their whole folder, and have not changed.
 
-    They must be protected in any folder: `vendor/.git` does not become `.git`, nor `vendor/.vscode` `.vscode`.
+    They must be protected in any folder: `vendor/.git` does not become `.git`, nor `vendor/.vscode` `.vscode`. Or what
+    they are a part of moved as a whole, too, or they are links that lead to the same place from anywhere.
     """
     old = {(path[len(root) :], signature): path for path, root, signature in gone if signature is not None}
     for made, signature in held:
         inside = made.path[len(made.root) :]
         known = old.get((inside, signature)) if made.root else None
-        if known is not None and judge((ANY_FOLDER, *inside), stat.S_IFREG) is not None:
+        if known is None or signature is None:
+            continue
+        is_same_link = made.hazard.kind is HazardKind.LINK and str(signature[1]).startswith("/")
+        is_whole = made.hazard.owner is not None and len(made.hazard.owner) > len(made.root)
+        if is_same_link or is_whole or judge((ANY_FOLDER, *inside), stat.S_IFREG) is not None:
             yield from (made.path, known)
 
 

@@ -85,10 +85,20 @@ class WorkspaceChanges:
         rule = None if stat.S_ISDIR(mode) else self._rules.find(path)
         if rule is not None and (hazard is None or rule.is_forbidden):
             return rule
+        if hazard is None and stat.S_ISLNK(mode) and not removed:
+            hazard = self._hazards.find_target(path, self._read_link)
         if hazard is None and not self._facts.is_complete and not stat.S_ISDIR(mode):
             reason = f"{'/'.join(path)!r} may be what a protected link leads to: the workspace has too many folders"
             return WriteHazard(HazardKind.PROTECTED, path[-1], reason)
         return hazard
+
+    def _read_link(self, place: str) -> str:
+        """Return the target of a link as it is once all changes are applied. Raises OSError."""
+        if Path(place).is_relative_to(self._overlay.workspace):
+            changed = self._overlay.changes / Path(place).relative_to(self._overlay.workspace)
+            if os.path.lexists(changed):
+                return os.readlink(changed)  # noqa: PTH115
+        return os.readlink(place)  # noqa: PTH115
 
     def _will_exist(self, path: Parts) -> bool:
         """Return whether there is something at a path once all changes are applied."""

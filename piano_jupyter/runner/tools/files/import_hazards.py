@@ -15,6 +15,7 @@ from pathlib import Path
 
 from piano_jupyter.runner.tools.files import shadowing
 from piano_jupyter.runner.tools.files.protected import folded
+from piano_jupyter.text.words import words
 
 Parts = tuple[str, ...]
 #: Metadata of installed packages, whose entry points other packages load.
@@ -27,6 +28,10 @@ ADDS_FOLDERS = "runs when Python starts, or adds folders to import from"
 LEADS_ELSEWHERE = "would let your kernel import from another folder"
 IMPORTS_HERE = "is the first notebook in its folder, and would import modules there instead of installed ones"
 SHADOWS = "would be imported by your kernel, outside the sandbox"
+#: What makes a folder an environment, and the folders in it whose content is run when it is used.
+ENVIRONMENT_MARKS = ["pyvenv.cfg", "conda-meta"]
+ENVIRONMENT_FOLDERS = words("bin condabin conda-meta etc lib lib64 scripts shell")
+IN_ENVIRONMENT = "is part of a Python environment, which editors and other kernels use"
 BESIDE = "would be imported in place of the module of its name beside it, which people read"
 BYTECODE = "is bytecode, which Python runs in place of the module that people read"
 
@@ -37,6 +42,7 @@ class ImportHazard:
 
     reason: str  #: a sentence that continues the path
     is_bytecode: bool = False
+    owner: Parts | None = None  #: the environment that it is a part of
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,18 @@ class ImportHazards:
     _packages: dict[Parts, bool] = field(default_factory=dict)
     _has_notebook: dict[Parts, bool] = field(default_factory=dict)
     _starting: dict[Parts, bool] = field(default_factory=dict)
+    _environments: dict[Parts, bool] = field(default_factory=dict)
 
     def find(self, path: Parts, *, is_folder: bool = False, is_link: bool = False) -> ImportHazard | None:
         """Return why a path would be imported, None if it would not be, or only by a program that names it."""
         names = [folded(part) for part in path]
         if BYTECODE_FOLDER in names:
             return ImportHazard(BYTECODE, is_bytecode=True)
+        if (
+            not (is_folder or self.is_of_python(path))
+            and (owner := self._environment(path, names, is_link=is_link)) is not None
+        ):
+            return ImportHazard(IN_ENVIRONMENT, owner=owner)
         reason = self._find_reason(path, names, is_folder=is_folder, is_link=is_link)
         return ImportHazard(reason) if reason else None
 
@@ -78,6 +90,20 @@ class ImportHazards:
         if names[-1].endswith(".ipynb") and self._starts_imports(path[:-1]):
             return IMPORTS_HERE
         return self._find_module(path, names, is_link=is_link)
+
+    def _environment(self, path: Parts, names: list[str], *, is_link: bool) -> Parts | None:
+        """Return the environment that runs what is at a path, whose settings it has, or in whose place it is a link."""
+        if names[-1:] == ENVIRONMENT_MARKS[:1]:
+            return path[:-1]
+        if is_link and self._is_environment(path):
+            return path
+        folders = (path[:at] for at, name in enumerate(names) if name in ENVIRONMENT_FOLDERS)
+        return next(filter(self._is_environment, folders), None)
+
+    def _is_environment(self, folder: Parts) -> bool:
+        if folder not in self._environments:
+            self._environments[folder] = any(self.exists((*folder, mark)) for mark in ENVIRONMENT_MARKS)
+        return self._environments[folder]
 
     def _find_module(self, path: Parts, names: list[str], *, is_link: bool) -> str | None:
         suffix = next((each for each in shadowing.SUFFIXES if names[-1].endswith(each)), "")

@@ -52,19 +52,20 @@ PROTECTED_NAMES = {
         .Renviron .RData .Rprofile .autoenv .autoenv.zsh .bash_aliases .bash_login .bash_logout .bash_profile .bashrc
         .config/mise .config/mise.toml .direnv .envrc .gdbinit .ghci .gnuplot .iex.exs .ipython .irbrc .jupyter
         .jupytext.py .latexmkrc .lldbinit .mise .mise.local.toml .mise.toml .numba_config.yaml .ocamlinit .octaverc
-        .pdbrc .pdbrc.py .perldb .profile .pryrc .ripgreprc .rtx.toml .rvmrc .shadowenv.d .zlogin .zlogout .zprofile
-        .zshenv .zshrc finish.m ipython_config.json ipython_config.py ipython_kernel_config.json
-        ipython_kernel_config.py jupyter_config.json jupyter_config.py jupyter_lab_config.py
+        .pdbrc .pdbrc.py .perldb .profile .pryrc .ripgreprc .rtx.toml .rvmrc .scilab .shadowenv.d .tool-versions .zlogin
+        .zlogout .zprofile .zshenv .zshrc autoexec.sas finish.m ipython_config.json ipython_config.py
+        ipython_kernel_config.json ipython_kernel_config.py jupyter_config.json jupyter_config.py jupyter_lab_config.py
         jupyter_notebook_config.json jupyter_notebook_config.py jupyter_server_config.json jupyter_server_config.py
-        latexmkrc matplotlibrc mise.local.toml mise.toml mise/config.toml renv/activate.R startup.m
+        latexmkrc matplotlibrc mise.local.toml mise.toml mise/config.toml profile.do renv/activate.R scilab.ini
+        startup.m
         """
     ),
     "runs when the project's tools are used, before any of its code": words(
         """
         .bazeliskrc .bazelrc .bazelversion .buckconfig .bundle .bunfig.toml .cargo/config .cargo/config.toml .condarc
-        .mambarc .mvn .npmrc .pants.bootstrap .pants.rc .pdm-plugins .pdm-python .pnp.cjs .pnp.js .pnp.loader.mjs
-        .pnpmfile.cjs .pnpmfile.mjs .pypirc .yarn/plugins .yarn/releases .yarnrc .yarnrc.yml bunfig.toml
-        gradle-wrapper.properties pip.conf pip.ini rust-toolchain rust-toolchain.toml uv.toml
+        .jvmopts .mambarc .mvn .npmrc .pants.bootstrap .pants.rc .pdm-plugins .pdm-python .pnp.cjs .pnp.js
+        .pnp.loader.mjs .pnpmfile.cjs .pnpmfile.mjs .pypirc .sbtopts .yarn/plugins .yarn/releases .yarnrc .yarnrc.yml
+        bunfig.toml gradle-wrapper.properties pip.conf pip.ini rust-toolchain rust-toolchain.toml uv.toml
         """
     ),
     "runs on the machines that build the project": words(

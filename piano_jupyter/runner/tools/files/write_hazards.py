@@ -30,9 +30,15 @@ from piano_jupyter.runner.tools.files.protected import (
     protected_names,
     protection,
 )
+from piano_jupyter.text.words import words
 
 Parts = tuple[str, ...]
 MAX_LINKS = 40  #: that one path may lead through, as in Linux
+#: Variables that name a folder or a file that Jupyter, IPython, shells, git or R obey when they start.
+STARTUP_VARIABLES = words(
+    "BASH_ENV ENV GIT_CONFIG_GLOBAL GIT_CONFIG_SYSTEM GIT_TEMPLATE_DIR IPYTHONDIR JUPYTER_CONFIG_DIR "
+    "JUPYTER_CONFIG_PATH JUPYTER_DATA_DIR JUPYTER_PATH PYTHONSTARTUP R_ENVIRON_USER R_PROFILE_USER ZDOTDIR"
+)
 REPOSITORY_POINTERS = frozenset({"modules", "worktrees"})  #: in `.git`: folders of folders that git uses like `.git`
 #: Protected folders whose files are often links to files elsewhere in the project.
 FOLDERS_OF_PROGRAMS = (".git", ".git/hooks", ".githooks", ".github/workflows", ".husky", ".vscode")
@@ -50,6 +56,8 @@ class HazardKind(StrEnum):
     ASKED = "asked"  #: a rule of the user's asks about it: needs approval
     SKILL = "skill"  #: text of a skill, which goes into prompts: needs approval
     SERVER = "server"  #: an MCP server runs it, outside the sandbox: needs approval
+    OPTION = "option"  #: a name that programs take for an option: needs approval
+    LINK = "link"  #: a link to where tools cannot go, but the user's programs can: needs approval
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class WriteHazard:
     kind: HazardKind
     name: str  #: the name or path that matters
     reason: str  #: a sentence for the user
+    owner: Parts | None = None  #: the folder in the workspace that it is a part of, such as a Python environment
 
     @property
     def is_forbidden(self) -> bool:
@@ -81,6 +90,8 @@ class WriteHazards:
     programs: Collection[Parts] = ()  #: what MCP servers run
     own: Collection[Parts] = ()  #: Piano's other folders
     readable: Collection[Parts] = ()  #: what the user has made readable, which counts in the home folder
+    readable_names: Collection[str] = ()  #: all of it, as absolute paths whose links are not resolved
+    visible: Collection[str] = ()  #: folders elsewhere that commands can read, so that links may lead there
     link_targets: Collection[Parts] = ()  #: where links with protected names lead; see `protected_link_targets`
     allows_git: bool = False  #: git itself writes: only its hooks and settings count, not all of `.git`
     exists: Callable[[Parts], bool] | None = None
@@ -96,13 +107,16 @@ class WriteHazards:
         shown = "/".join(path)
         if imported := self._imports.find(path, is_folder=is_folder, is_link=is_link):
             kind = HazardKind.BYTECODE if imported.is_bytecode else HazardKind.IMPORTED
-            return WriteHazard(kind, path[-1], f"{shown!r} {imported.reason}")
+            return WriteHazard(kind, path[-1], f"{shown!r} {imported.reason}", imported.owner)
         if instructs_agents(path, self.skills):
             return WriteHazard(
                 HazardKind.SKILL, path[-1], f"{shown!r} would become part of your skills, which instruct agents"
             )
         if path in self.programs:
             return WriteHazard(HazardKind.SERVER, path[-1], f"{shown!r} is run by an MCP server, outside the sandbox")
+        if any(part.startswith("-") for part in path):
+            reason = "looks like an option, and is one where somebody runs a program on all files (`*`)"
+            return WriteHazard(HazardKind.OPTION, path[-1], f"{shown!r} {reason}")
         return None
 
     def find_removal(self, parts: Sequence[str], mode: int = stat.S_IFREG) -> WriteHazard | None:
@@ -112,7 +126,7 @@ class WriteHazards:
             return None  # git removes it at the end of a rebase
         kind = hazard.kind if hazard is not None else None
         is_imported = kind is HazardKind.IMPORTED and not self._imports.is_of_python((*parts,))
-        return None if is_imported or kind is HazardKind.BYTECODE else hazard
+        return None if is_imported or kind in {HazardKind.BYTECODE, HazardKind.OPTION} else hazard
 
     def find_hidden(self, parts: Sequence[str]) -> WriteHazard | None:
         """Return why a path must be neither read nor written, None if tools may see it."""
@@ -132,6 +146,22 @@ class WriteHazards:
         path = (*parts,)
         found = self._protected(path, is_folder=stat.S_ISDIR(mode), is_link=stat.S_ISLNK(mode))
         return WriteHazard(HazardKind.PROTECTED, found[0], f"{'/'.join(path)!r} {found[1]}") if found else None
+
+    def find_target(self, parts: Sequence[str], read_link: Callable[[str], str]) -> WriteHazard | None:
+        """Return what is dangerous about where a link leads: the user's own programs, outside the sandbox, follow it.
+
+        `read_link` is like `os.readlink`, for links that are not on disk yet.
+        """
+        end = [*steps_to("/".join((str(self.workspace), *parts)), read_link)][-1]
+        if not end.is_relative_to(self.workspace):
+            if str(end) == os.devnull or any(map(end.is_relative_to, self.visible)):
+                return None
+            reason = f"is a link that leads out of the workspace, to {str(end)!r}, where your programs would follow it"
+        elif self.find_hidden(inside := end.relative_to(self.workspace).parts):
+            reason = f"is a link that leads to {'/'.join(inside)!r}, which tools cannot access but your programs can"
+        else:
+            return None
+        return WriteHazard(HazardKind.LINK, parts[-1], f"{'/'.join(parts)!r} {reason}")
 
     def _home_name(self, path: Parts) -> str | None:
         """Return the name directly in the home folder that a path goes through, None if it does not."""
@@ -157,16 +187,32 @@ class WriteHazards:
             return why
         if why := self._bare_repository(path, names, is_folder=is_folder):
             return why
+        why_here = self._why_here(path, is_folder=is_folder, is_link=is_link)
+        return (path[-1], why_here) if why_here else None
+
+    def _why_here(self, path: Parts, *, is_folder: bool, is_link: bool) -> str:
+        """Return why a path is obeyed on this machine, in this workspace, "" if it is not."""
         if _is_beneath(path, self.link_targets):
-            return path[-1], "is what a link or a setting of git leads to that programs or agents obey"
+            return "is what a link or a setting of git leads to that programs or agents obey"
         if is_link and path in self._on_the_way:
-            return path[-1], "would give other files names that programs or agents obey"
-        if self._is_hidden_in_home(path) and not self._imports.is_of_python(path):
-            return path[-1], "is in a part of your home folder that tools may only read"
-        is_program = path[:-1] in self._program_folders and not is_folder and not self._imports.is_of_python(path)
+            return "would give other files names that programs or agents obey"
+        is_program = not is_folder and self._is_program(path)
         if is_program or folded(self._home_name(path) or "") in HOME_STARTUP_NAMES:
-            return path[-1], "is a program that you start by its name"
-        return None
+            return "is a program that you start by its name"
+        if self._imports.is_of_python(path):
+            return ""
+        if self._is_hidden_in_home(path):
+            return "is in a part of your home folder that tools may only read"
+        if _is_beneath(path, self._startup_places):
+            return "is in what a variable of your environment names, which programs obey when they start"
+        return ""
+
+    def _is_program(self, path: Parts) -> bool:
+        """Return whether a shell finds a file by its name; in the workspace itself, only instead of another one."""
+        if path[:-1] not in self._program_folders or self._imports.is_of_python(path):
+            return False
+        others = (self.workspace / each for each in _named_by("PATH"))
+        return len(path) > 1 or any(each != self.workspace and _is_there(each, path) for each in others)
 
     def _bare_repository(self, path: Parts, names: Sequence[str], *, is_folder: bool) -> tuple[str, str] | None:
         """Return why a path is a setting or hook of a repository of another name, or makes one of a folder."""
@@ -204,14 +250,27 @@ class WriteHazards:
     def _on_the_way(self) -> frozenset[Parts]:
         """The folders above what counts in this workspace only: a link in place of one leads to other files."""
         below = (*self.link_targets, *self.skills, *self.programs)
-        return frozenset(each[:length] for each in below for length in range(1, len(each)))
+        named = (*self.readable_names, *_named_by("PATH", *STARTUP_VARIABLES))
+        steps = {step for each in named for step in steps_to(os.path.normpath(self.workspace / each))}
+        above = {each[:length] for each in below for length in range(1, len(each))}
+        return frozenset(above | {each.relative_to(self.workspace).parts for each in steps if self._is_inside(each)})
 
     @cached_property
     def _program_folders(self) -> frozenset[Parts]:
-        """The folders in the workspace on `PATH`, except the workspace itself."""
-        folders = os.environ.get("PATH", "").split(os.pathsep)
-        places = [Path(os.path.realpath(self.workspace / each)) for each in folders]
-        return frozenset(each.relative_to(self.workspace).parts for each in places if self.workspace in each.parents)
+        """The folders in the workspace on `PATH`, and the workspace itself if an entry is empty, for example."""
+        places = [Path(os.path.realpath(self.workspace / each)) for each in _named_by("PATH")]
+        return frozenset(
+            each.relative_to(self.workspace).parts for each in places if each.is_relative_to(self.workspace)
+        )
+
+    @cached_property
+    def _startup_places(self) -> frozenset[Parts]:
+        """What the variables of the environment name that programs obey when they start."""
+        places = [Path(os.path.realpath(self.workspace / each)) for each in _named_by(*STARTUP_VARIABLES) if each]
+        return frozenset(each.relative_to(self.workspace).parts for each in places if self._is_inside(each))
+
+    def _is_inside(self, place: Path) -> bool:
+        return self.workspace in place.parents
 
     @cached_property
     def _hidden_targets(self) -> frozenset[Parts]:
@@ -246,6 +305,22 @@ def protected_link_targets(workspace: Path, folders: Collection[Parts]) -> froze
                 found += (each.path for each in entries if each.is_symlink())
         named |= git_targets(workspace, folder / ".git")
     return _targets_in(workspace, found) | named
+
+
+def steps_to(path: str, read_link: Callable[[str], str] = os.readlink) -> Iterator[Path]:
+    """Yield each folder and link on the way to an absolute path, and finally where it leads, which may be missing."""
+    at, names, links = "/", path.split("/")[::-1], 0
+    while names and links <= MAX_LINKS:
+        place = os.path.normpath(f"{at}/{names.pop()}")  # `at` has no links, so `..` is the folder above
+        yield Path(place)
+        try:
+            target = read_link(place)
+        except OSError:  # It is no link, or missing.
+            at = place
+            continue
+        links += 1
+        at = "/" if target.startswith("/") else at
+        names += reversed(target.split("/"))
 
 
 def git_targets(workspace: Path, repository: Path) -> frozenset[Parts]:
@@ -304,6 +379,11 @@ def _is_harmless(names: Sequence[str], *, is_folder: bool) -> bool:
 def _is_beneath(path: Parts, folders: Collection[Parts]) -> bool:
     """Return whether a path is one of these or in one; as quick for a set of thousands as for one."""
     return any(path[:length] in folders for length in range(len(path) + 1))
+
+
+def _named_by(*variables: str) -> list[str]:
+    """Return the paths that variables of the environment name."""
+    return [each for name in variables if name in os.environ for each in os.environ[name].split(os.pathsep)]
 
 
 def _is_there(workspace: Path, path: Parts) -> bool:

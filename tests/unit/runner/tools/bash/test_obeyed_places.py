@@ -15,6 +15,11 @@ def names_in(folder):
     return {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_symlink() or not each.is_dir()}
 
 
+def content(path):
+    """Return what is in a file, where a link leads, or None for anything else."""
+    return os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else None  # noqa: PTH115
+
+
 #: The links before, what a command does, and the path whose content may not change: each is a link to it, or leads on.
 LINKS = {
     "a link on the way": ({".envrc": "a", "a": "mine"}, "echo evil >x; ln -sfn x a", ".envrc"),
@@ -27,25 +32,29 @@ LINKS = {
     "a file that is missing": ({".envrc": "a/b/mine"}, "mkdir -p a/b; echo evil >a/b/mine", ".envrc"),
     "a folder above and back": ({".envrc": "folder/../a", "a": "mine"}, "echo evil >x; ln -sfn x a", ".envrc"),
     "a folder of skills": ({}, "mkdir -p x/skills/s; echo evil >x/skills/s/SKILL.md; ln -s x kept", "kept/skills/s"),
+    "a folder that commands may read": ({}, "mkdir keys; rmdir shared; ln -s keys shared", "shared"),
+    "a folder above it": ({}, "mkdir -p keys/b; ln -s keys parts", "parts/b"),
     "a folder of modules": ({}, "mkdir x; echo evil >x/json.py; rm -r modules; ln -s x modules", "modules/json.py"),
 }
 
 
 @pytest.mark.parametrize("approves", [False, True], ids=["", "control: approved"])
 @pytest.mark.parametrize("name", LINKS)
-async def test_k8_with_its_control_a_link_that_leads_what_is_obeyed_elsewhere_needs_an_approval(
+async def test_k8_k22_with_its_control_a_link_that_leads_what_is_obeyed_elsewhere_needs_an_approval(
     bash_of, sandboxed, tmp_path, monkeypatch, name, approves
 ):
     links, command, obeyed = LINKS[name]
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules/own.py").touch()
     monkeypatch.syspath_prepend(tmp_path / "modules")
-    (tmp_path / "folder").mkdir()
+    for each in ("folder", "shared"):
+        (tmp_path / each).mkdir()
     for each in ("mine", "folder/mine"):
         (tmp_path / each).write_text("mine")
     for link, target in links.items():
         (tmp_path / link).symlink_to(target)
-    bash = bash_of(skills_paths=["kept/skills"])
+    readable = [str(tmp_path / each) for each in ("shared", "parts/b")]
+    bash = bash_of(skills_paths=["kept/skills"], readable_paths=readable)
     bash.approves = approves
     before = os.path.realpath(tmp_path / obeyed), (tmp_path / obeyed).exists()
 
@@ -98,13 +107,26 @@ PLACES = {
     "settings that are included": ("echo evil >mine/team.config", "", "mine/team.config"),
     "a program of git's filter": ("echo evil >mine/clean.py", "", "mine/clean.py"),
     "an extension module": ("echo evil >mine/report.abi3.so", "", "mine/report.abi3.so"),
+    "the Python of another kernel": ("echo evil >env/bin/python", "", "env/bin/python"),
+    "settings of a Python": ("echo home=/x >env/pyvenv.cfg", "", "env/pyvenv.cfg"),
+    "a Python in two steps": ("mkdir -p x/bin; echo evil >x/bin/python", "echo >x/pyvenv.cfg", "x/pyvenv.cfg"),
+    "a Python that was another folder's": ("mv env other", "", "other/bin/python"),
+    "a link in place of a Python": ("mkdir -p x/bin; echo evil >x/bin/python; rm -r env; ln -s x env", "", "env"),
+    "a link to a file elsewhere": ("ln -s /etc/group data.csv", "", "data.csv"),
+    "a link that leads up and out": (
+        "d=$(printf 'd/%.0s' {1..15}); mkdir -p $d; ln -s ${d//d/..} ${d}up; ln -s ${d}up/${d//d/..}etc/group data.csv",
+        "",
+        "data.csv",
+    ),
+    "a link to Piano's own data": ("ln -s .piano/x data.csv", "", "data.csv"),
+    "a link that is moved": ("mv mine/up .", "", "up"),
     "a notebook after a package": ("mkdir -p n/duckdb; echo >n/duckdb/__init__.py", "echo {} >n/a.ipynb", "n/a.ipynb"),
 }
 
 
 @pytest.mark.parametrize("approves", [False, True], ids=["", "control: approved"])
 @pytest.mark.parametrize("name", PLACES)
-async def test_k9_k16_to_k18_with_its_control_what_is_obeyed_in_unusual_places_needs_an_approval(
+async def test_k9_k16_to_k18_k20_k21_with_its_control_what_is_obeyed_in_unusual_places_needs_an_approval(
     run, tmp_path, name, approves
 ):
     first, second, obeyed = PLACES[name]
@@ -116,18 +138,19 @@ async def test_k9_k16_to_k18_with_its_control_what_is_obeyed_in_unusual_places_n
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("of another project")
-    for path in ("mine/clean.py", "mine/team.config", "mine/report.py", "mine/hooks/pre-commit", "of/.git/config"):
+    names = "mine/clean.py mine/team.config mine/report.py mine/hooks/pre-commit of/.git/config env/bin/python"
+    for path in [*names.split(), "env/pyvenv.cfg"]:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     (tmp_path / "of/.git/config").write_text(SETTINGS)
-    before = (tmp_path / obeyed).read_text() if (tmp_path / obeyed).exists() else None
+    (tmp_path / "mine/up").symlink_to("../of")
+    before = content(tmp_path / obeyed)
     run.bash.approves = approves
 
     await run(first)
     await run(second or ":")
 
-    after = (tmp_path / obeyed).read_text() if (tmp_path / obeyed).exists() else None
-    assert (after != before) is approves
+    assert (content(tmp_path / obeyed) != before) is approves
     assert len(run.bash.asked) == 1
 
 
@@ -172,6 +195,20 @@ async def test_what_the_settings_of_git_name_and_git_does_not_run_is_written_wit
 
     assert run.bash.asked == []
     assert names_in(tmp_path) == {".git/config", "data.csv", "lib/app/main.py"}
+
+
+async def test_links_to_what_commands_can_see_and_renamed_folders_with_links_and_a_python_need_no_approval(
+    run, tmp_path
+):
+    for path in ("old/env/pyvenv.cfg", "old/env/bin/python", "old/data.csv"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    (tmp_path / "old/big").symlink_to("/mnt/big")
+
+    await run(f"mv old new; ln -s new/data.csv a; ln -s {sys.executable} b; ln -s /usr/bin/env c; ln -s /dev/null d")
+
+    assert run.bash.asked == []
+    assert names_in(tmp_path) == {"new/env/pyvenv.cfg", "new/env/bin/python", "new/data.csv", "new/big", *"abcd"}
 
 
 async def test_a_notebook_beside_ordinary_modules_and_a_changed_one_need_no_approval(run, tmp_path):

@@ -23,7 +23,8 @@ def outside(tmp_path_factory):
     return folder
 
 
-async def test_a_recording_goes_through_no_link_that_a_command_plants(sandboxed_bash, tmp_path, outside):
+async def test_a_recording_goes_through_no_link_that_a_command_plants(bash, sandboxed_bash, tmp_path, outside):
+    bash.approves = True
     path = tmp_path / "talk.jsonl"
     cassette = Cassette(path, recording=True, workspace=lambda: tmp_path)
 
@@ -36,7 +37,8 @@ async def test_a_recording_goes_through_no_link_that_a_command_plants(sandboxed_
     assert Cassette(path, recording=False, workspace=lambda: tmp_path).find(KEY) == ANSWER
 
 
-async def test_an_export_follows_no_folder_that_a_command_replaced_with_a_link(sandboxed_bash, tmp_path, outside):
+async def test_an_export_follows_no_folder_that_a_command_replaced_with_a_link(bash, sandboxed_bash, tmp_path, outside):
+    bash.approves = True
     (tmp_path / "results").mkdir()
     (outside / ".forward").write_text("mine\n")
     workspace = str(tmp_path)

@@ -174,7 +174,9 @@ def test_k19_a_program_in_a_folder_on_path_counts(kind_of, here, monkeypatch):
 
     for path in ("tools/bin/git", "node_modules/.bin/ls"):
         assert kind_of(path) is kind_of(path, LINK) is HazardKind.PROTECTED
-    assert kind_of("tools/git") is kind_of("tools/bin/deep/git") is kind_of("git") is None
+    assert kind_of("ls") is HazardKind.PROTECTED  # in the workspace itself, only in place of another one
+    assert kind_of("tools/bin", LINK) is HazardKind.PROTECTED
+    assert kind_of("tools/git") is kind_of("tools/bin/deep/git") is kind_of("report") is None
     assert kind_of("tools/bin", FOLDER) is kind_of("tools/bin/deep", FOLDER) is None
 
 
@@ -183,6 +185,58 @@ def test_k19_control_such_a_program_is_found_before_the_one_of_its_name(here):
     (here / "bin/ls").touch(0o755)
 
     assert shutil.which("ls", path=os.pathsep.join([str(here / "bin"), os.environ["PATH"]])) == str(here / "bin/ls")
+
+
+def test_k23_what_a_variable_names_that_programs_obey_when_they_start_counts(kind_of, here, monkeypatch):
+    (here / "real").mkdir()
+    (here / "ipython").symlink_to("real")
+    monkeypatch.setenv("IPYTHONDIR", str(here / "ipython"))
+    monkeypatch.setenv("JUPYTER_PATH", os.pathsep.join(["", "/usr/share/jupyter", str(here / "share/jupyter")]))
+    monkeypatch.setenv("PYTHONSTARTUP", "start.py")
+
+    for path in ("real/profile_default/startup/x.py", "share/jupyter/kernels/x/kernel.json", "start.py"):
+        assert kind_of(path) is HazardKind.PROTECTED
+    for path in ("ipython", "share", "share/jupyter"):
+        assert kind_of(path, LINK) is HazardKind.PROTECTED
+    assert kind_of("share/data.csv") is kind_of("ipython", FOLDER) is kind_of("shared", LINK) is None
+
+
+def test_k23_control_ipython_runs_what_is_in_the_folder_that_the_variable_names(here, monkeypatch):
+    (here / "mine/profile_default/startup").mkdir(parents=True)
+    (here / "mine/profile_default/startup/x.py").write_text("print('evil')")
+    monkeypatch.setenv("IPYTHONDIR", str(here / "mine"))
+
+    ran = subprocess.run([sys.executable, "-m", "IPython", "-c", ""], capture_output=True, text=True, check=True)
+
+    assert "evil" in ran.stdout
+
+
+def test_k24_a_name_that_a_program_takes_for_an_option_counts(kind_of):
+    for path in ("--checkpoint-action=exec=sh x.sh", "a/-rf", "-x/y"):
+        assert kind_of(path) is HazardKind.OPTION
+    assert kind_of("a-b/c-d.txt") is None
+
+
+def test_k24_control_a_name_can_be_an_option_where_somebody_writes_a_star(here):
+    for name in ("a.csv", "--checkpoint=1", "--checkpoint-action=exec=echo evil"):
+        (here / name).touch()
+
+    ran = subprocess.run("tar -cf /dev/null *", shell=True, capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "evil\n"
+
+
+def test_k20_a_python_environment_counts_and_what_else_is_beside_it_does_not(kind_of, here):
+    for mark in ("env/pyvenv.cfg", "a/conda/conda-meta/history"):
+        (here / mark).parent.mkdir(parents=True)
+        (here / mark).touch()
+
+    for path in ("env/bin/python", "env/lib/python3.12/site-packages/x/y.py", "a/conda/etc/conda/activate.d/x.sh"):
+        assert kind_of(path) is HazardKind.IMPORTED
+    assert kind_of("new/pyvenv.cfg") is kind_of("env", LINK) is HazardKind.IMPORTED
+    for path in ("env/notes.txt", "env/src/x.py", "lib/x.py", "a/bin/x", "node_modules/x/lib/y.js"):
+        assert kind_of(path) is None
+    assert WriteHazards(workspace=here).find_removal(("env", "bin", "python")) is None
 
 
 def test_a19_an_archive_that_the_kernel_imports_from_counts(kind_of, here, monkeypatch):
