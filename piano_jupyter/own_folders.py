@@ -14,7 +14,12 @@ LAST_RESORT = Path("/tmp")  # noqa: S108  What is made there is checked.
 def own_folders() -> list[Path]:
     """Return all of them, whether or not they exist; links are not resolved."""
     named = platformdirs.user_cache_path("piano_jupyter"), platformdirs.user_data_path("piano_jupyter")
-    return [*named, *possible_socket_folders()]
+    return [*named, *possible_socket_folders(), other_disk()]
+
+
+def other_disk() -> Path:
+    """Return the folder for what the user's cache folder cannot hold, as on a network disk; it may have to be made."""
+    return Path(f"/var/tmp/piano_jupyter-{os.getuid()}")  # noqa: S108  What is made there is checked.
 
 
 def record_folder(kind: str, workspace: Path) -> Path:

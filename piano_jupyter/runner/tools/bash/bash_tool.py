@@ -44,6 +44,7 @@ LIMIT_MESSAGES = (
     ("tmpfs", r"No space left on device"),
     ("owner", r"Value too large for defined data type"),
     ("links", r"hardlink different from source"),
+    ("repository", r"not a git repository: /"),
 )
 
 
@@ -287,6 +288,8 @@ def _limit_notes(result: CommandResult, limits: SandboxLimits) -> list[str]:
         "tmpfs": f"{_size(limits.tmpfs_bytes)} each in /tmp, /dev/shm and the home folder, unless the disk is full",
         "owner": "files of another owner or group can be read here, but not changed",
         "links": "two names of one file look like two files here; use git clone --no-hardlinks",
+        "repository": "the repository of this worktree or submodule is outside the workspace, out of sight; the user "
+        "can name its folder in readable_paths, to be read, and commits in mode full",
     }
     failed = result.exit_code or result.ended
     reached = {limit for limit, pattern in LIMIT_MESSAGES if failed and re.search(pattern, result.output)}

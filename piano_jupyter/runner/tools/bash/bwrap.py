@@ -24,6 +24,7 @@ from typing import Any
 
 from piano_jupyter.own_folders import own_folders
 from piano_jupyter.runner.tools.bash.overlay import MOUNT_SCRIPT, Overlay
+from piano_jupyter.runner.tools.bash.private_folder import overlay_folders, private_folder
 from piano_jupyter.runner.tools.bash.programs import ProgramNotFoundError, find_program
 from piano_jupyter.runner.tools.bash.seccomp import filter_file
 from piano_jupyter.runner.tools.files.shadowing import user_packages
@@ -176,6 +177,7 @@ class Bubblewrap:
         self.version = ""
         self._disable_userns = False
         self._results: dict[tuple[str | None, str, bool], tuple[str, float]] = {}
+        self._overlay_folders: dict[str, Path] = {}  #: of a workspace, if the cache can hold none
 
     def unavailable_reason(self, spec: SandboxSpec) -> str:
         """Return why the sandbox does not work for this workspace, "" if it does. The answer is cached."""
@@ -188,6 +190,11 @@ class Bubblewrap:
     def forget_checks(self) -> None:
         """Forget all results, so that the next call checks again."""
         self._results.clear()
+
+    def new_overlay(self, workspace: str) -> Overlay:
+        """Make an overlay of a workspace, on the disk that was found to hold one. Raises OSError."""
+        known = self._overlay_folders.get(workspace)
+        return Overlay(workspace, known or private_folder("commands", Path(workspace), outside=True))
 
     def start(
         self,
@@ -239,19 +246,32 @@ class Bubblewrap:
             self.version = _output_of([bwrap, "--version"]).removeprefix("bubblewrap").strip()
             help_text = _output_of([bwrap, "--help"])
             self._disable_userns = "--disable-userns" in help_text
-            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-            with ExitStack() as stack:
-                overlay = Overlay(spec.workspace) if spec.writable else None
-                if overlay:
-                    stack.callback(overlay.remove)
-                process = stack.enter_context(self.start(spec, ["--norc", "-c", ":"], overlay=overlay, **pipes))
-                try:
-                    _, stderr = process.communicate(timeout=10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    raise
+            if not spec.writable:
+                return self._try(spec, None)
+            reasons: list[str] = []
+            for folder in overlay_folders(Path(spec.workspace)):
+                if not (reason := self._try(spec, folder)):
+                    if reasons:
+                        self._overlay_folders[spec.workspace] = folder
+                    return ""
+                reasons.append(reason)
         except (OSError, subprocess.TimeoutExpired, SandboxUnavailableError) as error:
             return f"bubblewrap cannot be run: {error}"
+        return reasons[0]
+
+    def _try(self, spec: SandboxSpec, folder: Path | None) -> str:
+        """Start a sandbox, with an overlay in this folder; return why that fails, "" if it does not."""
+        with ExitStack() as stack:
+            overlay = Overlay(spec.workspace, folder) if folder else None
+            if overlay:
+                stack.callback(overlay.remove)
+            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            process = stack.enter_context(self.start(spec, ["--norc", "-c", ":"], overlay=overlay, **pipes))
+            try:
+                _, stderr = process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
         if process.returncode:
             return failure_reason(stderr.decode("utf-8", "replace")) or f"bubblewrap ended with {process.returncode}"
         return ""
@@ -286,6 +306,7 @@ def _rename_helper_source() -> str:
 def failure_reason(printed: str) -> str:
     """Return a sentence about bwrap's error output, "" if it printed nothing."""
     lines = [re.sub(r"^(?:bwrap|unshare|mount): ", "", line).strip() for line in printed.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("dmesg(1)")] or lines  # where there may be more
     return f"bubblewrap fails here ({lines[-1][:300].rstrip('.')})" if lines else ""
 
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from piano_jupyter.runner.tools.bash.private_folder import private_folder
 from piano_jupyter.safe_files import NO_FOLLOW, OPEN_FOLDER, closing_descriptor
 
 RETENTION_S = 7 * 24 * 3600.0
@@ -33,9 +32,8 @@ MOUNT_SCRIPT = (
 class Overlay:
     """The folders of one command's overlay."""
 
-    def __init__(self, workspace: str) -> None:
-        """Make the folders. Raises OSError."""
-        parent = private_folder("commands", Path(workspace), outside=True)
+    def __init__(self, workspace: str, parent: Path) -> None:
+        """Make the folders in one that commands cannot reach. Raises OSError."""
         remove_old(parent)
         self.workspace = workspace
         self.folder = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"

@@ -3,13 +3,16 @@
 import atexit
 import os
 import shutil
+import stat
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import platformdirs
 
+from piano_jupyter.own_folders import other_disk
 from piano_jupyter.runner.tools.files.protected import is_hidden_home_name
 from piano_jupyter.runner.tools.files.workspace import home_parts_in
 
@@ -33,6 +36,27 @@ def private_folder(name: str, workspace: Path, *, outside: bool = False) -> Path
     folder = _temporary_folder(parent) / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def overlay_folders(workspace: Path) -> Iterator[Path]:
+    """Yield folders that commands cannot reach, even hidden ones, the best first: not every disk can hold an overlay.
+
+    A network disk cannot, and many home folders are on one. Raises OSError.
+    """
+    yield private_folder("commands", workspace, outside=True)
+    own = other_disk()
+    if not _is_reachable(own, workspace) and _is_made_for_us_alone(own) and _is_made_for_us_alone(own / "commands"):
+        yield own / "commands"
+
+
+def _is_made_for_us_alone(folder: Path) -> bool:
+    """Make a folder unless it is there; return whether it is one that nobody else can enter."""
+    with suppress(OSError):
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+        return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
+    return False
 
 
 def _is_reachable(folder: Path, workspace: Path) -> bool:

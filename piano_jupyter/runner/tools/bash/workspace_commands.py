@@ -57,7 +57,7 @@ class WorkspaceCommands:
             if len(facts.hidden) > MAX_HIDDEN:
                 raise _too_many_error(facts.hidden)
             refreshing = self._refresh(index)
-            overlay = await asyncio.to_thread(_new_overlay, spec.workspace) if spec.writable else None
+            overlay = await asyncio.to_thread(self._new_overlay, spec.workspace) if spec.writable else None
             changes = None
             with ExitStack() as if_it_fails:
                 if overlay is not None:
@@ -104,6 +104,13 @@ class WorkspaceCommands:
         self._folders[key] = result.folder
         return result
 
+    def _new_overlay(self, workspace: str) -> Overlay:
+        try:
+            return self._bubblewrap.new_overlay(workspace)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise SandboxUnavailableError(f"there is no folder for what commands change: {reason}") from error
+
     async def _started(self, spec: SandboxSpec, overlay: Overlay | None) -> SandboxedCommand:
         for tries_left in range(START_TRIES - 1, -1, -1):
             try:
@@ -131,14 +138,6 @@ class WorkspaceCommands:
             refresh = asyncio.to_thread(index.refresh, self._closing.is_set)
             task = self._refreshing[index] = asyncio.create_task(refresh, name="piano-workspace-index")
         return task
-
-
-def _new_overlay(workspace: str) -> Overlay:
-    try:
-        return Overlay(workspace)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise SandboxUnavailableError(f"there is no folder for what commands change: {reason}") from error
 
 
 def _too_many_error(hidden: Sequence[str]) -> ToolError:

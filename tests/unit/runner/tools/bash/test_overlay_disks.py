@@ -57,6 +57,28 @@ async def test_k12_when_the_disk_of_the_overlay_is_full_the_command_is_told_and_
 
 
 @needs_root
+async def test_k12_where_the_cache_is_on_a_disk_that_can_hold_no_overlay_another_one_is_used(
+    run, tmp_path, tmp_path_factory, monkeypatch
+):
+    disk = tmp_path_factory.mktemp("disk")
+    for each in ("lower", "upper", "work", "cache"):
+        (disk / each).mkdir()
+    options = f"lowerdir={disk}/lower,upperdir={disk}/upper,workdir={disk}/work"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", disk / "cache"], check=True)  # noqa: ASYNC221
+    try:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(disk / "cache"))
+        run.bash.approves = True
+        await run("touch a; touch .envrc")
+        layers = run.bash.tool.layers("write")
+    finally:
+        subprocess.run(["umount", "-l", disk / "cache"], check=True)  # noqa: ASYNC221
+
+    assert f"held back in /var/tmp/piano_jupyter-{os.getuid()}/commands/" in run.bash.asked[0]
+    assert layers[0].startswith("sandbox: bubblewrap")
+    assert contents(tmp_path) == {"a": "", ".envrc": ""}
+
+
+@needs_root
 async def test_k12_when_there_is_no_room_for_an_overlay_nothing_is_run(run, cache_on, tmp_path):
     await run(":")
     with cache_on("1m,nr_inodes=6"):  # for the folders above, and no more

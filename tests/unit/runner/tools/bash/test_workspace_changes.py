@@ -294,6 +294,8 @@ async def test_git_commits_switches_branches_and_moves_folders(run, tmp_path):
     assert (tmp_path / "pkg/conftest.py").read_text() == "3"
     assert await run("git fsck --strict") == NOTHING
     assert "use git clone --no-hardlinks]" in await run("git clone -q . copy")
+    worktree = "mkdir w; echo gitdir: /elsewhere/.git/worktrees/w >w/.git; cd w; git status"
+    assert "the repository of this worktree or submodule is outside the workspace, out of sight" in await run(worktree)
 
 
 async def test_git_init_asks_once_for_its_settings_and_the_rest_is_there(run, tmp_path):
