@@ -15,22 +15,24 @@ from piano_jupyter.text.words import words
 #: Programs that always can run others.
 ALWAYS_LAUNCHERS = words(
     """
-    . abduco alias ansible ansible-playbook ash at autossh awk bash batch bind bpftrace builtin bunx busybox bwrap byobu
-    capsh catchsegv ccache cgexec choom chpst chronic chroot chrt clush cmd command compgen complete convert coproc
-    coreutils cpulimit crontab csh daemon daemonize dash dbus-launch dbus-run-session dc declare distcc doas docker dsh
-    dtach dtrace duckdb dumb-init eatmydata ed emacs emacsclient enable entr env envdir eval ex exec expect export
-    fakechroot fakeroot fc firejail fish flock ftp fzf gawk gdb getopts ghci gnuplot gosu groovy gs gtime gtimeout hash
-    hyperfine iex ifne inotifywait ionice ip irb jobs jshell jupyter kak ksh latexmk ld.so ldd less let lftp libtool
-    linux32 linux64 lldb local logrotate ltrace lxc lxc-attach m4 machinectl magick mail mailx mapfile mariadb mawk
-    micro mogrify mongosh more mosh most mount mpiexec mpirun mutt mysql nano nawk nbqa nice nix nix-shell nnn nodemon
-    nohup npx nsenter numactl nvim octave open orterun osascript parallel pee perf pexec pico pkexec pnpx podman
-    powershell prlimit proot proxychains proxychains4 pry psql pssh pwsh ranger read readarray readonly rlogin rlwrap rr
-    rsh run-parts run0 runcon runuser rview rvim sage salloc scala sccache schedtool scp screen script set setarch
-    setpriv setsid setuidgid sftp sh shopt socat softlimit source sqlite3 srun ssh ssh-agent sshpass stap
-    start-stop-daemon stdbuf strace su su-exec sudo supervisord swipl systemctl systemd-nspawn systemd-run taskset tclsh
-    tcsh telnet tig time timeout tini tmux torify torsocks toybox trap trickle typeset uclampset unbuffer unset unshare
-    uvx valgrind vi view vim vimdiff vipe w3m wait watch watchexec watchman watchmedo wine wish x86_64 xargs xdg-open
-    xterm xvfb-run zellij zsh
+    . abduco alias ansible ansible-playbook ash at autossh awk aws-vault bash batch bind box64 bpftrace bsub builtin
+    bunx busybox bwrap byobu caffeinate capsh catchsegv ccache cgexec chamber choom chpst chronic chroot chrt clush cmd
+    command compgen complete concurrently condor_run convert coproc coreutils cpulimit crontab cross-env csh daemon
+    daemonize dash dbus-launch dbus-run-session dc declare distcc distrobox doas docker doppler dsh dtach dtrace duckdb
+    dumb-init eatmydata ed emacs emacsclient enable entr env env-cmd envdir eval ex exec expect export fakechroot
+    fakeroot faketime fc firejail fish flock foreman ftp fzf gawk gdb getopts ghci gnuplot gosu groovy gs gtime gtimeout
+    hash honcho horovodrun hyperfine iex ifne infisical inotifywait ionice ip irb jobs jshell jupyter kak kernprof ksh
+    latexmk ld.so ldd less let lftp libtool linux32 linux64 lldb local logrotate ltrace lxc lxc-attach m4 machinectl
+    magick mail mailx mapfile mariadb mawk micro mispipe mogrify mongosh more mosh most mount mpiexec mpirun mutt mysql
+    nano nawk nbqa nice nix nix-shell nnn nodemon nohup npx nsenter numactl nvim octave open orterun osascript parallel
+    pee perf pexec pico pkexec pnpx podman powershell prlimit proot proxychains proxychains4 pry psql pssh pwsh py-spy
+    pyinfra qsub ranger read readarray readonly reflex rerun rlogin rlwrap rr rsh run-parts run0 runcon runuser rview
+    rvim sage salloc salt-call scala sccache schedtool scp screen script sem set setarch setpriv setsid setuidgid sftp
+    sh shopt socat softlimit source sqlite3 srun ssh ssh-agent sshpass stap start-stop-daemon stdbuf strace su su-exec
+    sudo supervisord swipl systemctl systemd-cat systemd-inhibit systemd-nspawn systemd-run taskset tclsh tcsh teller
+    telnet tig time timeout tini tmux toolbox torify torsocks toybox trap trickle ts tsp typeset uclampset unbuffer
+    unset unshare uvx valgrind vi view vim vimdiff vipe w3m wait watch watchexec watchman watchmedo wine wish wsl x86_64
+    xargs xdg-open xterm xvfb-run zellij zsh
     """
 )
 
@@ -57,6 +59,7 @@ OPTIONS_OF: Mapping[str, str] = {
     "ack ag bat delta": "--pager",
     "apt apt-get apt-cache aptitude": "--option --config-file -o -c",
     "asdf direnv mise pyenv rbenv": "exec shell x run",
+    "apptainer singularity": "exec run shell",
     "aria2c": "--on-* --conf-path --dir --out -o -d",
     "ant gradle mvn sbt": "--init-script --lib -lib -D* -I* -P* -s* exec:*",
     "bazel": "--bazelrc --run_under --config run",
@@ -72,10 +75,12 @@ OPTIONS_OF: Mapping[str, str] = {
     "ctags": "--options --filter-terminator -o -f",
     "curl": "--output --output-dir --remote-name --remote-name-all --remote-header-name --config --dump-header "
     "--cookie-jar --trace --trace-ascii --stderr --libcurl --engine --etag-save --hsts --alt-svc -o -O -J -K -D -c",
+    "crictl ctr incus limactl multipass nerdctl vagrant": "exec run shell ssh",
     "deno": f"{NODE} eval repl task",
     "diff3 sdiff": f"--diff-program {WRITES}",
     "dnf yum": "--config --setopt --enableplugin -c",
     "dot iconv tree xmllint xsltproc": f"{WRITES} --shell -O",
+    "dotenv op": "run",
     "elixir erl mix": "--eval --require --rpc-eval -eval -run -s -e -r -S run do",
     "eslint jest mocha prettier rollup vite vitest webpack": "--config --plugin --configPlugin --rulesdir --parser "
     "--resolve-plugins-relative-to --require --import --loader --reporter --reporters --format --formatter "
@@ -87,6 +92,7 @@ OPTIONS_OF: Mapping[str, str] = {
     "gh glab": "alias extension codespace config ext",
     "go": "-exec -toolexec -vettool -compiler -ldflags -gcflags -asmflags -gccgoflags -overlay "
     "-modfile tool generate env",
+    "flatpak guix meson": "run --command shell environment devenv",
     "gpg": f"--agent-program --dirmngr-program --photo-viewer --options --homedir --load-extension {WRITES}",
     "helm": "--post-renderer plugin",
     "hg": "--config --config-file --cwd --repository -R",
@@ -128,6 +134,7 @@ OPTIONS_OF: Mapping[str, str] = {
     "ruff shuf": WRITES,
     "rustc": "--codegen -C -Z -L --extern -o",
     "sbatch": "--wrap",
+    "sops": "exec-env exec-file",
     "sort": "--compress-program --output -o",
     "split": "--filter",
     "ssh-add ssh-keygen": "-D -s -S -w",

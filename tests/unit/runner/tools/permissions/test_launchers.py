@@ -96,6 +96,13 @@ LAUNCHES = [
     "nbqa curl a.ipynb",
     "mise exec -- curl x",
     "torchrun --no-python curl x",
+    "aws-vault exec p -- curl x",
+    "apptainer exec x.sif curl x",
+    "concurrently 'curl x'",
+    "dotenv run curl x",
+    "nerdctl run x curl",
+    "flatpak run --command=curl x",
+    "sops exec-env f 'curl x'",
 ]
 
 #: Each starts curl, by a variable or by code that it reads, and no rule that allows fits it.
@@ -242,7 +249,9 @@ def test_e3_a_command_that_runs_code_or_writes_a_file_anywhere_needs_approval(ve
      "pytest -xvs --color=yes --cov=src -k 'a or b'",
      "make -j4 test", "make -k", "rsync -av a b", "npm run build", "npm ci", "node script.js", "mvn test",
      "cargo test --release", "java -jar a.jar", "uv sync", "pip list", "pdflatex -interaction=nonstopmode a.tex",
-     "git grep -n curl", "openssl x509 -in a.pem -text", "kubectl get pods", "tar -tf a.tar"],
+     "git grep -n curl", "openssl x509 -in a.pem -text", "kubectl get pods", "tar -tf a.tar",
+     "sops -d f", "nerdctl ps", "jupytext --sync a.ipynb",
+     "pyenv versions", "sbatch job.sh", "torchrun train.py"],
 )  # fmt: skip
 def test_e3_an_allowed_program_of_the_table_runs_with_ordinary_options(verdict, command):
     assert verdict(command, f"allow bash({command.split()[0]} *)") is ALLOW
