@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import stat
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -13,8 +14,10 @@ from piano_jupyter.runner.tools.bash.workspace_index import WorkspaceFacts
 from piano_jupyter.runner.tools.files.write_hazards import HazardKind, WriteHazard, WriteHazards
 from piano_jupyter.runner.tools.files.write_rules import WriteRules
 
-MAX_NAMES = 10  #: how many paths or reasons a sentence names
+MAX_NAMES = 10  #: how many paths a sentence names
 MAX_ALSO = 5  #: how many other paths for one reason
+#: In the reason of a hazard, what a command can choose.
+QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
 KEPT = "kept for 7 days in"  #: `overlay.RETENTION_S`
 
 
@@ -127,13 +130,17 @@ def _notes(applied: AppliedChanges, folder: Path) -> Iterable[str]:
 
 
 def _names(held: Iterable[HeldChange]) -> str:
-    """Return the changes with their reasons, as one part of a sentence; each reason is said once."""
-    names_by_reason: dict[str, list[str]] = {}
+    """Return the changes with their reasons, as one part of a sentence; each reason is said once, and none left out.
+
+    Reasons that differ only in what they quote count as one: a command could make any number of them, to hide another.
+    """
+    by_reason: dict[str, tuple[str, list[str]]] = {}
     for each in held:
         name = repr("/".join(each.path))
         reason = each.hazard.reason.removeprefix(f"{name} ") + " (removed)" * each.removed
-        names_by_reason.setdefault(reason, []).append(name)
-    return _listed([f"{names[0]} {reason}{_also(names[1:])}" for reason, names in names_by_reason.items()])
+        is_rule = each.hazard.kind in {HazardKind.DENIED, HazardKind.ASKED}
+        by_reason.setdefault(reason if is_rule else QUOTED.sub("", reason), (reason, []))[1].append(name)
+    return "; ".join(f"{names[0]} {reason}{_also(names[1:])}" for reason, names in by_reason.values())
 
 
 def _also(names: list[str]) -> str:

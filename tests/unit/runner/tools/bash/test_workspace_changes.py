@@ -436,6 +436,16 @@ async def test_k5_twenty_thousand_protected_names_are_one_short_question(run, tm
     assert max(gaps) < 2  # it was 90 s
 
 
+async def test_k5_no_number_of_other_reasons_hides_one(run):
+    await run(
+        "for i in {10..40}; do mkdir -p \\!$i/objects \\!$i/refs; echo >\\!$i/HEAD; echo >\\!$i/config; "
+        "ln -s /mnt/$i \\!l$i; done; echo >Z.code-workspace"
+    )
+
+    assert "'Z.code-workspace' runs when the folder is opened in an editor; until you approve" in run.bash.asked[0]
+    assert len(run.bash.asked[0]) < 2000
+
+
 async def test_k5_an_overlay_is_removed_with_a_tree_that_is_too_deep_for_a_path(run, tmp_path):
     text = await run("for i in {1..600}; do mkdir dddddddddd; cd dddddddddd || break; done; touch x; chmod 0 .")
 
