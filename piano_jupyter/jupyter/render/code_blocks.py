@@ -5,6 +5,7 @@ theme. GitHub drops styles and classes: the name then stands above the code. Col
 tokens below, so that an output stays the same with another version of Pygments.
 """
 
+import re
 from html import escape
 from itertools import groupby
 
@@ -51,16 +52,23 @@ COLOURS = {
         Generic.Deleted: "error-color1,#d32f2f",
     }.items()
 }
+#: The characters that turn the direction of those after them, up to the end of their element.
+TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 STYLES = frozenset({FRAME, LANGUAGE, LINES, CODE, *COLOURS.values()})
+
+
+def text_html(text: str) -> str:
+    """Return a text as HTML in which all characters stand in their order, and those that would turn it are marked."""
+    return TURNING.sub(r"<bdi><mark>\g<0></mark></bdi>", escape(text))
 
 
 def code_block(code: str, info: str = "", *, coloured: bool = True) -> str:
     """Return the HTML of a code block; `info` is what stands behind its fence."""
     language = (info.split() or [""])[0].lower()
     is_coloured = coloured and language in LANGUAGES and len(code) <= MAX_COLOURED_CHARS
-    inner = _coloured(code, language) if is_coloured else escape(code)
+    inner = _coloured(code, language) if is_coloured else text_html(code)
     name = truncated(language, MAX_LANGUAGE_CHARS) if language not in PLAIN else ""
-    head = f'<small style="{LANGUAGE}">{escape(name)}</small>' if name else ""
+    head = f'<small style="{LANGUAGE}">{text_html(name)}</small>' if name else ""
     kind = f' class="language-{language}"' if language in LANGUAGES | DIAGRAMS else ""
     return (
         f'<div class="piano-code" style="{FRAME}">{head}<pre style="{LINES}">'
@@ -72,7 +80,7 @@ def _coloured(code: str, language: str) -> str:
     tokens = get_lexer_by_name(language, stripnl=False).get_tokens(code)
     parts = []
     for colour, group in groupby(tokens, lambda token: _colour(token[0])):
-        text = escape("".join(part for _, part in group))
+        text = text_html("".join(part for _, part in group))
         parts.append(f'<span style="{colour}">{text}</span>' if colour else text)
     return "".join(parts)
 

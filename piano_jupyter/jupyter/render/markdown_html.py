@@ -17,8 +17,11 @@ from markdown_it.rules_inline import StateInline, image, link
 from markdown_it.token import Token
 
 from piano_jupyter.jupyter.render import code_blocks, formulas
-from piano_jupyter.jupyter.render.code_blocks import code_block
+from piano_jupyter.jupyter.render.code_blocks import code_block, text_html
+from piano_jupyter.jupyter.render.deep_nesting import MAX_NESTING, add_deep_nesting
+from piano_jupyter.jupyter.render.direction import RIGHT_TO_LEFT, add_direction
 from piano_jupyter.jupyter.render.footnotes import add_footnotes
+from piano_jupyter.jupyter.render.line_breaks import add_line_breaks
 from piano_jupyter.jupyter.render.tables import MAX_TEXT_CHARS
 from piano_jupyter.jupyter.render.task_lists import NO_BULLET, add_task_lists
 from piano_jupyter.jupyter.render.unfinished_markup import completed
@@ -30,18 +33,19 @@ MAX_LINK_TEXT_CHARS = 1_000
 
 SCHEMES = {"http", "https", "mailto"}
 TAGS = words(
-    "a blockquote br code del div em h1 h2 h3 h4 h5 h6 hr li mark ol p pre s small span strong sub sup table tbody td "
-    "th thead tr ul"
+    "a bdi blockquote br code del div em h1 h2 h3 h4 h5 h6 hr li mark ol p pre s small span strong sub sup table tbody "
+    "td th thead tr ul"
 )
 ATTRIBUTES = {
     "a": {"href"},
-    "ol": {"start"},
+    "ol": {"dir", "start"},
+    "table": {"dir", "style"},
     **{tag: {"align", "style"} for tag in ("td", "th")},
-    **{tag: {"style"} for tag in ("code", "div", "li", "pre", "small", "span", "table")},
+    **{tag: {"style"} for tag in ("code", "div", "li", "pre", "small", "span")},
+    **{tag: {"dir"} for tag in words("blockquote h1 h2 h3 h4 h5 h6 p ul")},
 }
 WIDE_TABLE = "overflow-x:auto"
 TABLE = "margin:0 0 1em"  # JupyterLab centres tables, and aligns their cells to the right
-LEFT = "text-align:left"
 STYLES = code_blocks.STYLES | {
     NO_BULLET,
     WIDE_TABLE,
@@ -149,7 +153,7 @@ def _last_block(text: str) -> tuple[int, str]:
 
 
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20}).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING + 2}).enable(["table", "strikethrough"])
     parser.disable(["reference", "html_inline", "html_block"])
     parser.inline.ruler.at("link", _if_link_ends_soon(link))
     parser.inline.ruler.at("image", _if_link_ends_soon(image))
@@ -157,12 +161,17 @@ def _parser() -> MarkdownIt:
     formulas.add_formulas(parser)
     add_footnotes(parser)
     add_task_lists(parser)
+    add_line_breaks(parser)
+    add_deep_nesting(parser)
+    add_direction(parser)
+    parser.add_render_rule("text", _text)
+    parser.add_render_rule("code_inline", _code_inline)
     parser.add_render_rule("link_open", _link_open)
     parser.add_render_rule("link_close", _link_close)
     parser.add_render_rule("image", _image)
     parser.add_render_rule("fence", _code)
     parser.add_render_rule("code_block", _code)
-    parser.add_render_rule("table_open", lambda *_: f'<div style="{WIDE_TABLE}"><table style="{TABLE}">\n')
+    parser.add_render_rule("table_open", _table_open)
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     parser.add_render_rule("th_open", _cell)
     parser.add_render_rule("td_open", _cell)
@@ -204,10 +213,23 @@ def _image(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: An
     return f'<a href="{escape(href)}">{name}</a> <small>(image, {escape(_host(href) or "")})</small>' if href else name
 
 
+def _text(_: Any, tokens: Sequence[Token], i: int, _options: Any, _env: Any) -> str:
+    return text_html(tokens[i].content)
+
+
+def _code_inline(_: Any, tokens: Sequence[Token], i: int, _options: Any, _env: Any) -> str:
+    return f"<code>{text_html(tokens[i].content)}</code>"
+
+
+def _table_open(_: Any, tokens: Sequence[Token], i: int, _options: Any, env: MutableMapping[str, Any]) -> str:
+    env["side"] = "right" if tokens[i].attrs else "left"
+    return f'<div style="{WIDE_TABLE}"><table style="{TABLE}"{RIGHT_TO_LEFT if tokens[i].attrs else ""}>\n'
+
+
 def _cell(renderer: Any, tokens: Sequence[Token], i: int, options: Any, env: Any) -> str:
     if style := str(tokens[i].attrs.get("style", "")):
         tokens[i].attrs["align"] = style.removeprefix("text-align:")  # GitHub drops styles
-    tokens[i].attrs["style"] = style or LEFT
+    tokens[i].attrs["style"] = style or f"text-align:{env['side']}"
     return str(renderer.renderToken(tokens, i, options, env))
 
 
@@ -219,6 +241,8 @@ def _safe_attribute(tag: str, name: str, value: str) -> str | None:
     """Return the value of an attribute if it is safe; of styles, only those that are written here are."""
     if name == "style":
         return value if value in STYLES else None
+    if name == "dir":
+        return value if value == "rtl" else None
     return formulas.safe_attribute(tag, name, value)
 
 

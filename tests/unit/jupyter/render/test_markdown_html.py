@@ -14,6 +14,7 @@ HARMLESS = {
     "align",
     "class",
     "columnalign",
+    "dir",
     "display",
     "href",
     "linebreak",
@@ -54,6 +55,10 @@ ODDMENTS = [
     "    ",
     "<https://a.example>",
     "&#106;",
+    "<br>",
+    "\u2067",
+    "ש",
+    "- " * 12,
 ]
 messy = st.lists(st.sampled_from(ODDMENTS) | st.text(max_size=12), max_size=25).map("".join)
 
@@ -185,6 +190,46 @@ def test_a_task_list_has_the_signs_of_boxes_and_nothing_to_click():
     assert "<li>[ ]four</li>" in html
     assert "<li>☑ five</li>" in html
     assert "<p>[ ] six</p>" in html
+
+
+NESTED = [
+    "".join(f"{'  ' * i}- w{i}\n" for i in range(16)),
+    f"{'>' * 25} w0\n\nw1",
+    "".join(f"{'> - ' * i}w{i}\n\n" for i in range(12)),
+]
+
+
+@pytest.mark.parametrize("text", NESTED)
+def test_what_is_nested_too_deeply_is_shown_as_it_is_written(text):
+    words = re.findall(r"w\d+", text)
+
+    assert re.findall(r"w\d+", Tags(render(text)).text) == words
+
+
+def test_a_line_break_of_html_is_one_as_in_the_cells_of_tables():
+    html = render("| a |\n|---|\n| 1<br>2<BR /> 3 |\n\n`<br>` and <br x>")
+
+    assert re.search(r">1<br>\s*2<br>\s*3</td>", html)
+    assert "<code>&lt;br&gt;</code> and &lt;br x&gt;" in html
+
+
+@pytest.mark.parametrize("char", "\u202a\u202b\u202d\u202e\u2066\u2067\u2068")
+@pytest.mark.parametrize(
+    "text", ["a{} [x](https://moc.elgoog/)", "`a{}b`", "```python\nx = 1 # {}y\n```", "```\n{}\n```", "```{}\n```"]
+)
+def test_g30_what_turns_the_direction_of_text_ends_in_an_element_of_its_own_and_is_marked(text, char):
+    html = render(text.format(char))
+
+    assert html.replace(f"<bdi><mark>{char}</mark></bdi>", "").count(char) == 0
+    assert char in Tags(html).text  # code is copied as it is
+
+
+def test_a_block_has_the_direction_of_its_first_letter():
+    html = render("1. שלום\n\nabc שלום\n\n# «مرحبا»\n\n| א | b |\n|---|:-:|\n| 1 | 2 |\n\n> א\n\n```\nש\n```")
+
+    assert re.findall(r'<(\w+)[^>]* dir="rtl"', html) == ["ol", "h1", "table", "blockquote"]
+    assert '<td style="text-align:right">1</td>' in html
+    assert '<td style="text-align:center" align="center">2</td>' in html
 
 
 def test_footnotes_are_numbers_where_they_are_written():
