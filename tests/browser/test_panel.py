@@ -246,6 +246,13 @@ def test_plain_keys_in_the_panel_are_not_notebook_commands(notebook):
     assert nb.sources() == [OPEN, "'another'"]
     expect(box(nb)).to_have_value("ddxbdd")
 
+    nb.page.evaluate("path => panels[path].content.model.sharedModel.deleteCell(1)", nb.path)
+    nb.page.keyboard.press("Control+z")
+    expect(box(nb)).not_to_have_value("ddxbdd")
+    nb.page.keyboard.press("Control+Shift+z")
+    expect(box(nb)).to_have_value("ddxbdd")
+    assert nb.sources() == [OPEN]
+
 
 def test_a_failed_job_says_why_and_can_be_tried_again(notebook, stub_model):
     stub_model.says(ServerReply("the model is not well", status=400), "now it is")

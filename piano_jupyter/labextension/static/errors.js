@@ -40,6 +40,7 @@ export default async (shared) => {
     Object.assign(button, { type: "button", className: "piano-button", textContent: "Explain with Piano" });
     status.setAttribute("role", "status");
     row.className = "piano-explain";
+    button.dataset.lmSuppressShortcuts = "true"; // d d would delete the cell
     row.append(button, status);
     button.onclick = async () => {
       button.disabled = true;

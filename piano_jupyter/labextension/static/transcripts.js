@@ -59,7 +59,7 @@ function addButton(panel, node, thread) {
       button.disabled = false;
     }
   };
-  row.onkeydown = (event) => event.stopPropagation(); // d d would delete the cell
+  button.dataset.lmSuppressShortcuts = "true"; // d d would delete the cell
   node.append(row);
 }
 

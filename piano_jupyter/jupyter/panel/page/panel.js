@@ -21,6 +21,7 @@ import { Room } from "./room.js";
 
 const NO_REPLY =
   "The kernel does not answer. It may be busy, or it was restarted: then run %piano panel again. Your text is still here.";
+const OUR_KEYS = new Set(["enter", "z", "y"]); // with Ctrl and Meta, too: the last two undo and redo what is typed
 
 class Panel {
   constructor(model, place) {
@@ -67,14 +68,19 @@ class Panel {
     this.room.watch();
   }
 
-  // keep plain keys and Enter from the notebook, where d d deletes the cell; shortcuts with Ctrl and Meta still work.
+  // keep plain keys, Enter and undo from the notebook, where d d deletes the cell; other shortcuts with Ctrl and Meta
+  // still work.
   // Notebook 7 looks at keys before they get here, but not at those that are pressed in an element with this attribute
   keepKeys() {
-    const isOurs = (event) => (!event.ctrlKey && !event.metaKey) || event.key === "Enter" || isFindShortcut(event);
+    const isOurs = (event) =>
+      (!event.ctrlKey && !event.metaKey) || OUR_KEYS.has(event.key.toLowerCase()) || isFindShortcut(event);
     this.onKey = (event) => {
       if (this.root.contains(event.target)) event.target.toggleAttribute("data-lm-suppress-shortcuts", isOurs(event));
     };
     window.addEventListener("keydown", this.onKey, true);
+    // JupyterLab prevents undo and line breaks in its cells
+    this.onWrite = (event) => this.root.contains(event.target) && event.stopPropagation();
+    window.addEventListener("beforeinput", this.onWrite, true);
     this.root.onkeydown = (event) => isOurs(event) && event.stopPropagation();
   }
 
@@ -94,6 +100,7 @@ class Panel {
 
   close() {
     window.removeEventListener("keydown", this.onKey, true);
+    window.removeEventListener("beforeinput", this.onWrite, true);
     this.log.close();
     this.notebook.close();
     this.find.close();
@@ -181,6 +188,8 @@ class Panel {
 
 export default {
   render({ model, el }) {
+    // from the state of widgets in a file, without a kernel: the saved conversation is shown in its place
+    if (el.closest(".jupyter-widgets-disconnected")) return undefined;
     const panel = new Panel(model, el);
     return () => panel.close();
   },
