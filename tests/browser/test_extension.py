@@ -1,5 +1,6 @@
 """Piano's extension of JupyterLab and Jupyter Notebook 7: cells, the dock, errors, answers and transcripts."""
 
+import json
 import re
 
 import pytest
@@ -157,7 +158,10 @@ def test_the_input_of_the_dock_is_visible_at_every_size(notebook_in_each):
         nb.page.set_viewport_size({"width": 1200, "height": 950})
 
 
-def test_the_dock_comes_back_after_a_restart_of_the_kernel_and_a_reload_of_the_page(notebook_in_each, stub_model):
+RENAME = """path => panels[path].context.rename("renamed.ipynb").then(() => panels[path].context.path)"""
+
+
+def test_the_dock_comes_back_after_a_restart_of_the_kernel_and_a_reload_of_the_page(notebook_in_each, stub_model, lab):
     stub_model.says("It is *so*.")
     nb = notebook_in_each([LOAD])
     press(nb)
@@ -169,6 +173,11 @@ def test_the_dock_comes_back_after_a_restart_of_the_kernel_and_a_reload_of_the_p
     expect(dock(nb)).to_contain_text("has loaded piano_jupyter", timeout=SOON)
     expect(docked_panel(nb).locator("em")).to_have_text("so")
     nb.until_layout_is_saved("piano-dock")
+    before, nb.path = nb.path, nb.page.evaluate(RENAME, nb.path)
+    if nb.front_end == "lab":
+        for _ in range(2):  # a name alone does not have the layout saved
+            nb.page.evaluate("() => jupyterapp.commands.execute('application:toggle-left-area')")
+        nb.until(lambda: not re.search(f"(notebook|piano-dock):{before}", json.dumps(lab.api("lab/api/workspaces"))))
     nb.reload(reset=False)
     expect(docked_panel(nb).locator("em")).to_have_text("so", timeout=SOON)
     press(nb)
@@ -195,9 +204,24 @@ def test_where_there_is_no_piano_the_dock_says_so_in_a_sentence(notebook_in_each
     expect(dock(nb).locator("pre")).to_have_text(re.compile(rf"^{re.escape(sentence)}[^\n]*\n$"), timeout=SOON)
 
 
+#: open another view of the notebook, and close it again
+SECOND_VIEW = """async path => {
+    await jupyterapp.commands.execute("docmanager:clone");
+    const { context } = panels[path];
+    const views = [...jupyterapp.shell.widgets("main")].filter(each => each.context === context);
+    const second = views.find(each => each !== panels[path]);
+    await second.revealed;
+    const closed = new Promise(done => second.disposed.connect(done));
+    second.close();
+    await closed;
+}"""
+
+
 def test_a_cell_opens_the_dock(notebook_in_each):
     nb = notebook_in_each([LOAD, "%piano panel --side"])
     nb.run(0)
+    if nb.front_end == "lab":
+        nb.page.evaluate(SECOND_VIEW, nb.path)
 
     nb.run(1)
     expect(docked_panel(nb)).to_be_visible(timeout=SOON)
@@ -205,6 +229,7 @@ def test_a_cell_opens_the_dock(notebook_in_each):
     nb.run(1)
     expect(docked_panel(nb)).to_be_visible()
 
+    assert nb.page.evaluate("() => jupyterapp.commands.isToggled('piano:open')")  # the button closes it
     assert [output["data"].keys() for output in nb.save()["cells"][1]["outputs"]] == [{"text/plain"}]
 
 
@@ -278,6 +303,9 @@ def test_n2_an_error_is_explained_in_a_cell_below_and_nothing_in_it_is_expanded(
     error = nb.cell(0).locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']")
     expect(error.locator("pre span.ansi-red-intense-fg, pre span.ansi-red-fg").first).to_be_visible()
     shots(nb, "error")
+    nb.cell(0).get_by_role("button", name=EXPLAIN).focus()
+    for _ in "dd":  # which deletes a cell
+        nb.page.keyboard.press("d")
 
     explain(nb, 0)
     expect(nb.cell(1).locator("strong")).to_have_text("it", timeout=SOON)
@@ -349,6 +377,9 @@ def test_over_plain_http_copying_falls_back_and_says_copied_only_when_it_was(not
     nb.page.evaluate("() => { delete document.execCommand; delete navigator.clipboard; }")
 
 
+SAVE_WIDGETS = "() => jupyterapp.commands.execute('@jupyter-widgets/jupyterlab-manager:saveWidgetState')"  # or not
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_a_saved_notebook_shows_the_transcript_and_nothing_else(notebook_in_each, stub_model, lab, trusted):
     stub_model.says("It is *so*.")
@@ -359,6 +390,10 @@ def test_a_saved_notebook_shows_the_transcript_and_nothing_else(notebook_in_each
     box.press("Enter")
     nb.until(lambda: "It is *so*." in nb.text(0))
     nb.save()
+    if trusted:  # and with the state of its widgets
+        nb.page.evaluate(SAVE_WIDGETS)
+        nb.until(lambda: "widgets" in nb.save()["metadata"])
+        nb.page.evaluate(SAVE_WIDGETS)
     nb.end_kernel()
     if not trusted:
         file = lab.notebooks / nb.path
@@ -366,7 +401,7 @@ def test_a_saved_notebook_shows_the_transcript_and_nothing_else(notebook_in_each
 
     nb.reload()
     shown = nb.cell(0).locator(".jp-Cell-outputArea")
-    expect(shown.locator("em")).to_have_text("so")
+    expect(shown.locator("em")).to_be_visible()
     nb.shot(f"saved_{'trusted' if trusted else 'untrusted'}_{nb.front_end}")
 
     assert nb.page.evaluate("path => panels[path].content.widgets[0].model.trusted", nb.path) is trusted

@@ -128,7 +128,7 @@ def test_a_cell_of_an_agent_is_proposed_until_it_is_kept(nb, stub_model):
     stub_model.says(tool_call("add_cell", code="kept = 1"), tool_call("add_cell", code="kept = 2"), "There you are.")
     ask(nb, "@ada Write me cells.")
     proposals = nb.panel.get_by_role("region", name="Proposed cells")
-    expect(proposals).to_contain_text("2 proposed cells; nothing has run")
+    expect(proposals).to_contain_text("2 proposed cells; none runs by itself")
     expect(nb.root.locator(".jp-Cell.piano-proposed")).to_have_count(2)
 
     proposals.get_by_role("button", name="Discard: kept = 1").click()

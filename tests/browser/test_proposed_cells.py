@@ -34,8 +34,15 @@ def test_q1_a_proposed_cell_is_kept_run_or_discarded_in_the_notebook_without_a_p
     assert nb.outputs(3) == nb.outputs(5) == []
     assert [nb.save()["cells"][i]["metadata"]["tags"] for i in (3, 5)] == [["piano-proposed"]] * 2
 
+    nb.run(5)
+    expect(proposed(nb).last).to_contain_text("Proposed; you have run it.")
+    assert nb.text(5) == "1"
+
     nb.reload()
     expect(proposed(nb)).to_have_count(2)
+    proposed(nb).first.get_by_role("button", name="Keep: rate = 4").focus()
+    for _ in "dd":  # which deletes a cell
+        nb.page.keyboard.press("d")
     press(nb, "Keep and run: rate = 4")
     nb.until(lambda: nb.text(2) == "25.0")
     press(nb, "Discard: made = 1")

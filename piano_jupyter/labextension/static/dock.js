@@ -46,7 +46,7 @@ export default async (shared) => {
       this.notebook = notebook;
       this.id = `piano-dock-${notebook.id}`;
       this.addClass("piano-dock");
-      Object.assign(this.title, { icon, label: "Piano", caption: `Piano: ${notebook.context.path}`, closable: true });
+      Object.assign(this.title, { icon, label: "Piano", closable: true });
       this.session = notebook.sessionContext;
       this.session.statusChanged.connect(this.onStatus, this);
       this.session.kernelChanged.connect(this.onKernel, this);
@@ -118,7 +118,20 @@ export default async (shared) => {
     activate: ({ commands, docRegistry, shell }, notebooks, palette, lab, restorer) => {
       const docks = new WidgetTracker({ namespace: "piano-dock" });
       const dockOf = (notebook) => docks.find((dock) => dock.notebook === notebook);
+      const viewOf = (context) => notebooks.find((each) => each.context === context);
       const keyOf = (notebook) => KEPT + notebook.context.path;
+
+      // a dock is found again under the name that its notebook has now
+      function follow() {
+        if (this.key) sessionStorage.removeItem(this.key);
+        this.key = keyOf(this.notebook);
+        sessionStorage.setItem(this.key, "open");
+        this.title.caption = `Piano: ${this.notebook.context.path}`;
+        docks.save(this);
+      }
+
+      const place = (dock) =>
+        shell.add(dock, lab ? "main" : "right", lab ? { mode: "split-right", ref: dock.notebook.id } : { rank: 600 });
 
       const open = (notebook, options) => {
         let dock = dockOf(notebook);
@@ -127,12 +140,14 @@ export default async (shared) => {
           dock = new Dock(notebook);
           notebook.disposed.connect(() => dock.dispose());
           dock.disposed.connect(() => {
-            if (!notebook.isDisposed) sessionStorage.removeItem(keyOf(notebook));
+            notebook.context.pathChanged.disconnect(follow, dock);
+            if (!notebook.isDisposed) sessionStorage.removeItem(dock.key);
             commands.notifyCommandChanged(COMMAND);
           });
-          shell.add(dock, lab ? "main" : "right", lab ? { mode: "split-right", ref: notebook.id } : { rank: 600 });
+          notebook.context.pathChanged.connect(follow, dock);
+          place(dock);
           docks.add(dock);
-          sessionStorage.setItem(keyOf(notebook), "open");
+          follow.call(dock);
           dock.showPanel(options);
           commands.notifyCommandChanged(COMMAND);
         }
@@ -167,12 +182,15 @@ export default async (shared) => {
           name: path,
           when: notebooks.restored,
         });
+        // a layout that was saved before the notebook was renamed leaves the dock out
+        lab.restored.then(() => docks.forEach((dock) => dock.isAttached || place(dock)));
       }
       docRegistry.addWidgetExtension("Notebook", {
         createNew: (notebook, context) => {
           const listen = (kernel) =>
             kernel?.registerCommTarget(TARGET, (comm) => {
-              open(notebook, { resume: true });
+              // the view that has registered last may be closed, and another one of the notebook be there
+              open(notebook.isDisposed ? viewOf(context) : notebook, { resume: true });
               comm.send({ opened: true });
             });
           listen(context.sessionContext.session?.kernel);

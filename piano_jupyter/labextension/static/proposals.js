@@ -13,7 +13,7 @@ const sourceOf = (cell) => cell.sharedModel.getSource();
 
 function shortName(source) {
   const [first] = source.trim().split("\n", 1);
-  return first.length > MAX_NAME_CHARS ? `${first.slice(0, MAX_NAME_CHARS)}…` : first;
+  return first.length > MAX_NAME_CHARS ? `${first.slice(0, MAX_NAME_CHARS).replace(/[\ud800-\udbff]$/, "")}…` : first;
 }
 
 export default async (shared) => {
@@ -29,7 +29,11 @@ export default async (shared) => {
     }
 
     onChange() {
-      for (const cell of this.cells) cell.metadataChanged.connect(this.show, this); // once each, however often it is said
+      // once each, however often it is said
+      for (const cell of this.cells) {
+        cell.metadataChanged.connect(this.show, this);
+        cell.stateChanged.connect(this.show, this);
+      }
       this.takeExpected();
       requestAnimationFrame(() => this.show()); // when the front end has made the elements of new cells
     }
@@ -57,12 +61,20 @@ export default async (shared) => {
         node.classList.toggle(TAG, isProposed(model));
         if (!isProposed(model)) row?.remove();
         else if (!row) node.append(this.row(model));
+        else row.firstChild.textContent = this.about(model);
       }
     }
 
     replacedBy(cell) {
       const id = cell.getMetadata("piano")?.replaces;
       return id && [...this.cells].find((each) => each.id === id);
+    }
+
+    about(cell) {
+      const old = this.replacedBy(cell);
+      const which = old?.executionCount ? `[${old.executionCount}]` : "above";
+      const state = cell.executionCount === null ? "Proposed; it has not run." : "Proposed; you have run it.";
+      return `${state}${old ? ` It replaces cell ${which}: ${shortName(sourceOf(old))}` : ""}`;
     }
 
     row(cell) {
@@ -72,13 +84,12 @@ export default async (shared) => {
       row.className = "piano-proposal";
       row.setAttribute("role", "group");
       row.setAttribute("aria-label", `Proposed cell: ${name}`);
-      const old = this.replacedBy(cell);
-      const which = old?.executionCount ? `[${old.executionCount}]` : "above";
-      text.textContent = `Proposed; it has not run.${old ? ` It replaces cell ${which}: ${shortName(sourceOf(old))}` : ""}`;
+      text.textContent = this.about(cell);
       const button = (label, work) => {
         const made = document.createElement("button");
         Object.assign(made, { type: "button", className: "piano-button", textContent: label, onclick: work });
         made.setAttribute("aria-label", `${label}: ${name}`);
+        made.dataset.lmSuppressShortcuts = "true"; // d d would delete the cell
         return made;
       };
       row.append(
@@ -87,7 +98,6 @@ export default async (shared) => {
         button("Keep and run", () => this.keepAndRun(cell)),
         button("Discard", () => this.discard(cell)),
       );
-      row.onkeydown = (event) => event.stopPropagation(); // d d would delete the cell
       return row;
     }
 

@@ -108,7 +108,7 @@ export class Proposals {
     const cells = this.proposed();
     const had = this.node.contains(document.activeElement);
     this.node.hidden = !cells.length;
-    this.title.textContent = `${cells.length} proposed cell${cells.length === 1 ? "" : "s"}; nothing has run`;
+    this.title.textContent = `${cells.length} proposed cell${cells.length === 1 ? "" : "s"}; none runs by itself`;
     const isKept = keepingFocus(this.node, () => this.list.replaceChildren(...cells.map((cell) => this.row(cell))));
     if (had && !(isKept && cells.length)) (this.list.querySelector("button") ?? this.panel.compose.box).focus();
     this.mark();
