@@ -111,23 +111,28 @@ def test_an_agent_reads_the_cells_as_they_stand_in_the_notebook(notebook, stub_m
     picture = (
         "from IPython.display import Image, display\ndisplay(Image(data=b'\\x89PNG', format='png'))\nprint('drawn')"
     )
+    long = "".join(f"display({number})\n" for number in range(12)) + "#" * 8000
     reads = "%load_ext piano_jupyter\n%piano agent Assistant --tools cells"
-    stub_model.says(tool_call("cells"), tool_call("cells", numbers="2"), tool_call("cells", text="ZeroDiv"), "done")
-    nb = notebook([reads, picture, "1/0", "%piano panel", "%%piano\nLook again."])
-    for each in (0, 2, 1, 3):
+    looks = [{}, {"numbers": "2"}, {"text": "ZeroDiv"}, {"numbers": "4"}]
+    stub_model.says(*(tool_call("cells", **each) for each in looks), "done")
+    nb = notebook([reads, picture, "1/0", long, "%piano panel", "%%piano\nLook again."])
+    for each in (0, 2, 1, 3, 4):
         nb.run(each)
 
     ask(nb, "Look.")
     expect(answers(nb)).to_have_count(1)
 
-    listed, drawn, failed = [each["messages"][-1]["content"] for each in stub_model.requests[1:]]
+    listed, drawn, failed, cut = [each["messages"][-1]["content"] for each in stub_model.requests[1:]]
     assert listed.startswith("the cells of the notebook from the top")
     assert "cell 3, In[2]: 1/0 → ZeroDivisionError" in listed
-    assert listed.endswith("cell 5, not run: %%piano")
+    assert listed.endswith("cell 6, not run: %%piano")
     assert "[a figure: image/png] <IPython.core.display.Image object>\ndrawn" in drawn
     assert failed.endswith("--- cell 3, In[2]\n1/0\n--- its output\nZeroDivisionError: division by zero")
 
+    assert "#\n… and 2,194 more characters\n--- its output\n0\n1\n" in cut
+    assert cut.endswith("\n9\n… and 2 more outputs")
+
     stub_model.says(tool_call("cells", numbers="-1"), "done")
-    nb.run(4)
+    nb.run(5)
     assert told(stub_model).startswith("the cells of the notebook from the top"), "also while a cell waits"
     assert told(stub_model).endswith("%%piano\nLook again.")

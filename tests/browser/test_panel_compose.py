@@ -310,13 +310,14 @@ def test_a_file_of_the_workspace_is_chosen_and_can_be_removed(notebook, lab, stu
     stub_model.says("Read.")
     nb = opened(notebook)
     folder = (lab.notebooks / nb.path).parent
-    (folder / "data").mkdir()
-    (folder / "data" / "figures.csv").write_text("a,b\n1,2\n")
+    (folder / "data of May").mkdir()
+    (folder / "data of May" / "figures.csv").write_text("a,b\n1,2\n")
 
     box(nb).press_sequentially("Sum @dat")
-    expect(options(nb).first).to_contain_text("data/")
+    expect(options(nb).first).to_contain_text("data of May/")
     box(nb).press("Enter")
-    expect(options(nb).first).to_contain_text("data/figures.csv")
+    box(nb).press_sequentially("fig")
+    expect(options(nb).first).to_contain_text("data of May/figures.csv")
     box(nb).press("Enter")
     expect(nb.panel.locator(".piano-chip")).to_contain_text("figures.csv, ")
     expect(box(nb)).to_have_value("Sum ")

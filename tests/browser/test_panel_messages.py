@@ -153,7 +153,7 @@ def test_q1_what_an_agent_adds_is_proposed_until_it_is_kept_run_or_discarded(not
     expect(answers(nb)).to_have_count(1)
     expect(nb.root.locator(".jp-Cell.piano-proposed")).to_have_count(4)
     proposals = nb.panel.get_by_role("region", name="Proposed cells")
-    expect(proposals).to_contain_text("4 proposed cells; nothing has run")
+    expect(proposals).to_contain_text("4 proposed cells; none runs by itself")
     nb.shot("proposed")
     assert [nb.outputs(i) for i in range(2, 6)] == [[]] * 4
     assert nb.save()["cells"][2]["metadata"]["tags"] == ["piano-proposed"]
@@ -189,7 +189,7 @@ def test_a_corrected_cell_is_proposed_in_place_of_the_failed_one(notebook, stub_
 
 
 def test_find_counts_and_steps_and_finds_in_earlier_messages(notebook, stub_model):
-    stub_model.says("a needle here", "one needle, **two nee**dles", "nothing")
+    stub_model.says("a needle here", "one needle, **two nee**dles", "nothing in İzmir; you know")
     nb = notebook([f"{LOAD}\n%config PianoConfig.panel_messages = 4", "%piano panel"])
     nb.run(0)
     nb.run(1)
@@ -212,6 +212,9 @@ def test_find_counts_and_steps_and_finds_in_earlier_messages(notebook, stub_mode
     assert nb.page.evaluate("CSS.highlights.get('piano-found').size") == 2
     button(nb, "Search earlier messages").click()
     expect(count).to_contain_text("of 3")
+    for text in ("YOU", "izmir"):  # not the unseen names of questions
+        find.fill(text)
+        expect(count).to_have_text("1 of 1")
     find.press("Escape")
 
     expect(find).to_be_hidden()

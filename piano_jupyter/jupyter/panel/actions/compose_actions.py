@@ -32,8 +32,9 @@ async def keep_draft(panel: Panel, request: PageRequest) -> None:
     text = request.text("text")
     named = request.content.get("files") is not None
     files = panel.uploads.attachments(request.texts("files")) if named else None
-    if len(text) <= MAX_DRAFT_CHARS:
-        await panel.piano.keep_draft(await panel.piano.find_thread(request.id()), text, files)
+    if len(text) > MAX_DRAFT_CHARS:
+        raise PianoError(f"a draft of more than {MAX_DRAFT_CHARS:,} characters is kept in this tab only")
+    await panel.piano.keep_draft(await panel.piano.find_thread(request.id()), text, files)
 
 
 async def recall(panel: Panel, _request: PageRequest) -> list[str]:

@@ -97,7 +97,7 @@ export class Compose {
       this.files.attach(item.inserts);
     } else if (item.kind === "folder") {
       put(`@${item.inserts}`);
-      this.popup.update();
+      this.popup.enter(start, item.inserts);
     } else put(value.slice(end).startsWith("}}") ? item.inserts.slice(0, -2) : `${item.inserts} `);
   }
 

@@ -41,9 +41,27 @@ export class Elapsed {
 // 14:03 of today, else with the date
 export function timeOfDay(seconds) {
   const time = new Date(seconds * 1000);
-  const isToday = time.toDateString() === new Date().toDateString();
-  const clock = time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return isToday ? clock : `${time.toLocaleDateString([], { day: "numeric", month: "short" })}, ${clock}`;
+  return isToday(time) ? clock(time) : `${day(time)}, ${clock(time)}`;
+}
+
+// 14:03 of today, else the date only
+export function timeOrDay(written) {
+  const time = new Date(written);
+  return isToday(time) ? clock(time) : day(time);
+}
+
+function isToday(time) {
+  return time.toDateString() === new Date().toDateString();
+}
+
+function clock(time) {
+  return time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+// with the year if it is another one
+function day(time) {
+  const year = time.getFullYear() === new Date().getFullYear() ? {} : { year: "numeric" };
+  return time.toLocaleDateString([], { day: "numeric", month: "short", ...year });
 }
 
 export function duration(seconds) {

@@ -19,7 +19,12 @@ const MAX_NAME_CHARS = 40; // of a text in the name of a button
 // the first line of a text, as long as the name of a button may be
 export function shortName(text) {
   const first = text.trim().split("\n", 1)[0];
-  return first.length > MAX_NAME_CHARS ? `${first.slice(0, MAX_NAME_CHARS)}…` : first;
+  return first.length > MAX_NAME_CHARS ? `${startOf(first, MAX_NAME_CHARS)}…` : first;
+}
+
+// the start of a text, without half an emoji at its end
+export function startOf(text, length) {
+  return text.slice(0, length).replace(/[\ud800-\udbff]$/, "");
 }
 
 // give a button a name that tells it from others with the same label

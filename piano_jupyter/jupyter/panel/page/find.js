@@ -2,7 +2,7 @@
 import { button, make } from "./elements.js";
 
 const NAMES = ["piano-found", "piano-found-now"]; // of the highlights that panel.css colours
-const NOT_SEARCHED = "button, .piano-branch, .piano-elapsed, [hidden]";
+const NOT_SEARCHED = "button, .piano-branch, .piano-elapsed, .piano-mine > .piano-who, [hidden]"; // the last but one is unseen
 const MAX_FOUND = 1000;
 const REFRESH_MS = 300; // between two searches that nobody has asked for: a long conversation changes often
 
@@ -87,7 +87,7 @@ export class Find {
   search(at = -1) {
     const shown = this.ranges[at];
     this.clear();
-    const wanted = this.box.value.toLowerCase();
+    const wanted = lowerCase(this.box.value);
     if (wanted) for (const entry of this.panel.log.entries.children) this.addMatches(entry, wanted);
     this.earlier.hidden = this.panel.log.earlier.hidden;
     const again = this.ranges.findIndex((each) => shown && isSamePlace(each, shown));
@@ -109,8 +109,7 @@ export class Find {
       starts.push(text.length);
       text += node.data;
     }
-    const lower = text.toLowerCase();
-    if (lower.length !== text.length) return; // in few alphabets; places would not fit
+    const lower = lowerCase(text);
     for (
       let i = lower.indexOf(wanted);
       i >= 0 && this.ranges.length < MAX_FOUND;
@@ -164,6 +163,11 @@ export class Find {
     const shown = highlight(NAMES[which]);
     for (const range of this.ranges) shown?.delete(range);
   }
+}
+
+// in lower case, each letter in its place: İ alone would become two
+function lowerCase(text) {
+  return text.replaceAll("İ", "i").toLowerCase();
 }
 
 function isSamePlace(range, { startContainer, startOffset }) {

@@ -1,6 +1,9 @@
 // The notebook around the panel, where the front end gives it: its cells, and new ones.
 
+import { startOf } from "./elements.js";
+
 const MAX_SENT_CHARS = 6000; // of the source of a cell, and of each output
+const NOTE_CHARS = 60; // of how much more there is
 const MAX_OUTPUTS = 10; // of a cell
 
 const UNREACHABLE = "the notebook cannot be reached from here: copy the code";
@@ -179,18 +182,21 @@ export class Notebook {
 
 // of pictures and the like, only what kinds there are; how far an answer is, is no output
 function readCell(cell) {
-  const outputs = (cell.outputs?.toJSON() ?? [])
-    .filter(({ data }) => !String(data?.["text/html"] ?? "").includes('class="piano-live'))
-    .slice(0, MAX_OUTPUTS)
-    .map(({ output_type, text, data, ename, evalue }) => ({
-      output_type,
-      ...(text === undefined ? {} : { text: cut(text) }),
-      data: Object.fromEntries(
-        Object.entries(data ?? {}).map(([kind, value]) => [kind, kind === "text/plain" ? cut(value) : ""]),
-      ),
-      ename: cut(ename ?? ""),
-      evalue: cut(evalue ?? ""),
-    }));
+  const shown = (cell.outputs?.toJSON() ?? []).filter(
+    ({ data }) => !String(data?.["text/html"] ?? "").includes('class="piano-live'),
+  );
+  const left = shown.length - MAX_OUTPUTS;
+  const outputs = shown.slice(0, MAX_OUTPUTS).map(({ output_type, text, data, ename, evalue }) => ({
+    output_type,
+    ...(text === undefined ? {} : { text: cut(text) }),
+    data: Object.fromEntries(
+      Object.entries(data ?? {}).map(([kind, value]) => [kind, kind === "text/plain" ? cut(value) : ""]),
+    ),
+    ename: cut(ename ?? ""),
+    evalue: cut(evalue ?? ""),
+  }));
+  if (left > 0)
+    outputs.push({ output_type: "stream", text: `… and ${left} more ${left === 1 ? "output" : "outputs"}` });
   return {
     cell_type: cell.type,
     source: cut(cell.sharedModel.getSource()),
@@ -199,8 +205,12 @@ function readCell(cell) {
   };
 }
 
-function cut(text) {
-  return (Array.isArray(text) ? text.join("") : String(text)).slice(0, MAX_SENT_CHARS);
+// what is cut says so, within the same number of characters
+function cut(value) {
+  const text = Array.isArray(value) ? value.join("") : String(value);
+  if (text.length <= MAX_SENT_CHARS) return text;
+  const start = startOf(text, MAX_SENT_CHARS - NOTE_CHARS);
+  return `${start}\n… and ${(text.length - start.length).toLocaleString("en")} more characters`;
 }
 
 function showsWidget(cell, widget) {

@@ -14,6 +14,7 @@ const TRIGGERS = [
   },
   { sign: "{{", pattern: /\{\{([^{}]*)$/, kinds: new Set(["error", "variable", "cell"]) },
 ];
+const [, FILES] = TRIGGERS;
 const BUSY = "Variables and cells will follow: the kernel is busy";
 const KINDS = {
   error: "error",
@@ -46,10 +47,16 @@ export class Popup {
     this.box.removeAttribute("aria-activedescendant");
   }
 
+  // go on in a folder that was chosen, whose name may have spaces
+  enter(start, name) {
+    this.entered = { start, path: `@${name}` };
+    this.update();
+  }
+
   // look at what is written, after each change of it
   update() {
     const before = this.box.value.slice(0, this.box.selectionStart);
-    const found = this.box.selectionStart === this.box.selectionEnd && triggerOf(before);
+    const found = this.box.selectionStart === this.box.selectionEnd && (this.inFolder(before) ?? triggerOf(before));
     if (!found) {
       this.dismissed = null;
       if (this.trigger) this.close();
@@ -64,6 +71,14 @@ export class Popup {
     if (isNew && found.sign !== "/") this.askKernel();
     this.askFolder();
     this.show();
+  }
+
+  inFolder(before) {
+    const { start, path } = this.entered ?? {};
+    if (this.entered && before.startsWith(path, start) && !/[\n@]/.test(before.slice(start + 1)))
+      return { ...FILES, text: before.slice(start + 1), start };
+    this.entered = null;
+    return null;
   }
 
   askKernel() {

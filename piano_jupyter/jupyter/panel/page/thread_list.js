@@ -1,4 +1,5 @@
 // The list of threads: find one, open it, and rename, archive, fork, export or delete it.
+import { timeOrDay } from "./elapsed.js";
 import { button, make } from "./elements.js";
 import { icon } from "./icons.js";
 import { Sheet, note } from "./sheet.js";
@@ -24,7 +25,7 @@ export class ThreadList {
       this.timer = setTimeout(() => this.load(), SEARCH_DELAY_MS);
     };
     this.search.onkeydown = (event) => {
-      if (event.key === "Enter") this.sheet.body.querySelector(".piano-thread-open")?.click();
+      if (event.key === "Enter" && !event.isComposing) this.sheet.body.querySelector(".piano-thread-open")?.click();
     };
     const fresh = button("New thread", () => this.run("open_thread", {}), "piano-send");
     this.sheet.head.after(make("div", { className: "piano-sheet-tools" }, this.search, fresh));
@@ -66,7 +67,7 @@ export class ThreadList {
     title.dataset.key = "archived";
     const open = this.showsArchived || Boolean(this.search.value);
     const folded = make("details", { open }, title, ...threads.map((each) => this.row(each)));
-    folded.ontoggle = () => (this.showsArchived = folded.open);
+    title.onclick = () => (this.showsArchived = !folded.open); // "toggle" may come after news that shows the list again
     return folded;
   }
 
@@ -103,7 +104,7 @@ export class ThreadList {
     const count = `${messages.toLocaleString()} ${messages === 1 ? "message" : "messages"}`;
     open.append(make("span", { className: "piano-thread-title", textContent: title }));
     if (excerpt) open.append(make("span", { className: "piano-excerpt", textContent: excerpt }));
-    const about = [shown ? "shown" : "", timeOf(last), count].filter(Boolean).join(" · ");
+    const about = [shown ? "shown" : "", timeOrDay(last), count].filter(Boolean).join(" · ");
     const meta = make("span", { className: "piano-meta", textContent: about });
     if (elsewhere) meta.append(" · in ", make("bdi", { textContent: elsewhere }));
     open.append(meta);
@@ -206,15 +207,6 @@ export class ThreadList {
       this.panel.compose.focus();
     });
   }
-}
-
-function timeOf(written) {
-  const time = new Date(written);
-  const now = new Date();
-  if (time.toDateString() === now.toDateString())
-    return time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  const year = time.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
-  return time.toLocaleDateString([], { day: "numeric", month: "short", ...year });
 }
 
 // save a text as a file of the user's, as a link with the attribute "download" does

@@ -38,6 +38,8 @@ async def test_a_draft_is_kept_and_returned_by_thread(panel):
     assert await act(panel, "draft", other.id) == {"text": "", "files": []}
     with pytest.raises(PianoError, match="which is not an id"):
         await act(panel, "draft", "nothing")
+    with pytest.raises(PianoError, match="is kept in this tab only"):  # else the tab would drop it, too
+        await act(panel, "keep_draft", panel.thread.id, text="x" * 200_001)
 
 
 async def test_the_files_of_a_draft_are_there_for_another_panel_and_sent_from_it(panel, tmp_path):
