@@ -8,6 +8,7 @@
   x ModelError
     - ModelUnavailableError
     - ModelNotServedError
+    - KeyRejectedError
     - ModelRefusedError
       * ToolsRefusedError
     - ModelTimeoutError
@@ -85,6 +86,10 @@ class ModelUnavailableError(ModelError):
 
 class ModelNotServedError(ModelError):
     """The server answers, but does not have this model."""
+
+
+class KeyRejectedError(ModelError):
+    """The server does not take the API key, or the account that it belongs to cannot pay."""
 
 
 class ModelRefusedError(ModelError):

@@ -252,6 +252,7 @@ class BatchProgress(Event):
     seconds_left: float | None = None  #: None where that cannot be told yet
     reason: str | None = None  #: why it failed, or what it waits for
     notebook: str = ""  #: in which it runs, for people
+    cut: int = 0  #: how many of those that were answered reached the limit of their length
 
 
 def denying(rule: str) -> str:

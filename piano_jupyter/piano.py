@@ -69,6 +69,7 @@ from piano_jupyter.text.short_paths import short_paths
 from piano_jupyter.tool import Tool, Verdict, as_tool
 from piano_jupyter.variables.fill_in import FilledText, fill_in
 from piano_jupyter.variables.frame_text import CHARS_PER_TOKEN
+from piano_jupyter.variables.variable_access import type_name
 from piano_jupyter.wiring import Components
 
 if TYPE_CHECKING:
@@ -2041,12 +2042,15 @@ class Piano:
     ) -> Question:
         if name is not None and not name.strip():
             raise PianoError("the name of the batch is empty")
+        if not isinstance(template, str):
+            example = 'map(reviews, "Rate this review: {{review}}")'
+            raise PianoError(f"the question must be a text, not a {type_name(template)}, and comes second: {example}")
         form = await _form(schema, Path(self.config.workspace))
         asked = self._parts.agents.by_name(agent) if agent else self._parts.agents.all()[0]
         skills = [await self.skill(each) for each in sorted(set(asked.enabled_skills))]
         system = system_text(asked.system_prompt, "\n\n".join(skill.prompt for skill in skills))
         return Question(
-            text=template,
+            text=template.strip(),
             agent=replace(asked, system_prompt=system),
             model=model or asked.model,
             schema=form.schema if form else None,

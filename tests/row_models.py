@@ -56,6 +56,9 @@ class RowModel:
         said = self.answer(row)
         if isinstance(said, Exception):
             raise said
+        if isinstance(said, Reply):
+            yield said
+            return
         yield Reply(text=said, finish_reason="stop", usage={"prompt_tokens": 9, "completion_tokens": 2})
 
 

@@ -22,11 +22,12 @@ class AnswerColumn:
 
 def answer_fields(schema: Mapping[str, Any] | None) -> dict[str, str] | None:
     """Return the fields of an answer, each with its type in JSON; None if an answer is no record."""
-    schema = _resolved(schema or {}, schema or {})
+    root = schema or {}
+    schema = _resolved(root, root)
     properties = mapping(schema.get("properties"))
     if schema.get("type") != "object" or not properties:
         return None
-    return {str(name): _kind(mapping(each)) for name, each in properties.items()}
+    return {str(name): _kind(mapping(each), root) for name, each in properties.items()}
 
 
 def answer_columns(
@@ -38,7 +39,7 @@ def answer_columns(
     """
     fields = answer_fields(schema)
     names = [ANSWER] if fields is None else list(fields)
-    kinds = ["string" if schema is None else _kind(schema)] if fields is None else list(fields.values())
+    kinds = ["string" if schema is None else _kind(schema, schema)] if fields is None else list(fields.values())
     columns: list[list[Any]] = [[] for _ in [*names, ERROR]]
     for answer in answers:
         record = mapping(answer.value)
@@ -75,13 +76,14 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     return schema
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
+def _kind(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     """Return the only type of a schema's values besides null, if it is one that a column can have; "" if not."""
+    schema = _resolved(schema, root)
     given = schema.get("type")
     if "enum" in schema:
         kinds = {TYPES.get(type(each), "") for each in schema["enum"] if each is not None}
     elif "anyOf" in schema:
-        kinds = {_kind(mapping(each)) for each in schema["anyOf"] if mapping(each).get("type") != "null"}
+        kinds = {_kind(mapping(each), root) for each in schema["anyOf"] if mapping(each).get("type") != "null"}
     else:
         kinds = {str(each) for each in (given if isinstance(given, list) else [given]) if each != "null"}
     kind, *others = kinds or {""}

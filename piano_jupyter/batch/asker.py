@@ -13,6 +13,7 @@ from piano_jupyter.batch.server_room import ServerRoom
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import (
     ContextOverflowError,
+    KeyRejectedError,
     ModelError,
     ModelNotServedError,
     ModelTimeoutError,
@@ -36,7 +37,8 @@ from piano_jupyter.secrets.known_secrets import SecretMask
 DEFAULT_SLOTS = 4  #: of a server that does not say how many requests it answers at once
 MAX_SLOTS = 256  #: however many a server says
 BUSY_RETRIES = 8  #: of one row, after pauses that grow to half a minute
-SERVER_ERRORS = (ModelUnavailableError, ModelTimeoutError, ModelNotServedError)  #: that say nothing about a row
+#: that say nothing about a row
+SERVER_ERRORS = (ModelUnavailableError, ModelTimeoutError, ModelNotServedError, KeyRejectedError)
 MAX_FAILURES = 20  #: rows in a row that may fail before a batch stops
 INHERITED = ("verify", "proxy", "connect_timeout", "first_byte_timeout", "request_retries", "mask_secrets")
 

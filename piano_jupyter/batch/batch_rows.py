@@ -86,6 +86,8 @@ class BatchRows:
             for at, row in enumerate(chunk):
                 if self._signs[start + at : start + at + 1] == UNKNOWN:
                     key = keys[at * KEY_BYTES : (at + 1) * KEY_BYTES]
+                    if self._key_of(row) != key:
+                        raise PianoError(f"row {start + at + 1:,} has changed since the table was read; run it again")
                     yield UnknownRow(start + at, key, row, key in seen or signs[at : at + 1] != UNKNOWN)
                     seen.add(key)
 

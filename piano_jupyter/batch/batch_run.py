@@ -37,7 +37,7 @@ class BatchRun:
         self._store, self._bus, self._clock = services.store, services.bus, services.clock
         self._pace = BatchPace(self._clock.monotonic)
         self._read: int | None = None  #: rows whose keys are known, while not all are
-        self._known = self._done = self._failed = 0
+        self._known = self._done = self._failed = self._cut = 0
         self._tokens_to_read = self._tokens_written = 0
         self._cancelled = False
         self._told: BatchProgress | None = None
@@ -82,6 +82,7 @@ class BatchRun:
         """Count an answer; return it as it is stored. `asked` are the values of the row, as JSON."""
         if answer.error is None:
             self._done += 1
+            self._cut += bool(answer.usage.get("cut"))
         else:
             self._failed += 1
         self._tokens_written += int(answer.usage.get("completion_tokens") or 0)
@@ -116,6 +117,7 @@ class BatchRun:
             seconds_left=max(0, left) / rows_per_s if rows_per_s else None,
             reason=reason,
             notebook=self.batch.notebook.name,
+            cut=self._cut,
         )
         if progress != self._told:
             self._told = progress

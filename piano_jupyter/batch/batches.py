@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
@@ -36,9 +36,10 @@ from piano_jupyter.variables.data_frames import kind_among
 ANSWERS_AT_ONCE = 4_096  #: that are read together at first
 MOST_AT_ONCE = 65_536  #: and at most: each time all keys that are stored are read
 LARGE_CHARS = 8_000_000  #: of answers that are read together: much more could not be exchanged with the store process
-MAX_NAME_WORDS = 5  #: of a template, in the name that a batch gets by default
+MAX_NAME_WORDS, MAX_NAME_CHARS = 5, 40  #: of a template, in the name that a batch gets by default
 DIGEST_DIGITS = 6  #: and of its digest
 DAFT = frozenset({"daft.DataFrame"})
+PARQUET = frozenset({".parquet", ".pq"})
 
 #: Returns what asks: for a model, with options, a schema, how many at once at most, and servers ((): the present one).
 MakeAsker = Callable[[str, Mapping[str, Any], Any, int | None, Sequence[str]], AbstractAsyncContextManager[BatchAsker]]
@@ -83,8 +84,8 @@ class Question:
         if self.name:
             return self.name
         said = "".join(each for each in split_placeholders(self.text) if not isinstance(each, Placeholder))
-        words = re.findall(r"\w+", said.casefold())[:MAX_NAME_WORDS]
-        return "-".join([*words, self.digest[:DIGEST_DIGITS]])
+        words = "-".join(re.findall(r"\w+", said.casefold())[:MAX_NAME_WORDS])[:MAX_NAME_CHARS]
+        return f"{words}-{self.digest[:DIGEST_DIGITS]}".replace("--", "-").lstrip("-")
 
 
 class Batches:
@@ -93,7 +94,8 @@ class Batches:
     def __init__(self, services: BatchServices, owner: BatchOwner, make_asker: MakeAsker, config: PianoConfig) -> None:
         self._services, self._store, self._owner, self._make_asker = services, services.store, owner, make_asker
         self._config = config
-        self._running: dict[str, tuple[BatchRun, asyncio.Task[Any]]] = {}
+        self._running: dict[BatchRun, asyncio.Task[Any]] = {}
+        self._names = set[str]()  #: of those that run here, or are about to
         services.bus.subscribe(self._follow, BatchProgress)
 
     async def map(self, table: Any, question: Question, limit: int | None, max_in_flight: int | None) -> Any:
@@ -105,13 +107,14 @@ class Batches:
         asker = self._make_asker(
             question.model, question.agent.options, question.schema, max_in_flight, question.servers
         )
-        runner = BatchRunner(self._services, await self._open(question, rows.count), template, rows)
+        with self._only_run_of(question.batch_name):
+            runner = BatchRunner(self._services, await self._open(question, rows.count), template, rows)
 
-        async def run() -> None:
-            async with asker as opened:
-                await runner.run(opened)
+            async def run() -> None:
+                async with asker as opened:
+                    await runner.run(opened)
 
-        await self._run(runner, run())
+            await self._run(runner, run())
         return await self._with_answers(runner.batch, frame, rows, question.schema)
 
     async def _map_daft(self, table: Any, question: Question, limit: int | None, max_in_flight: int | None) -> Any:
@@ -132,9 +135,10 @@ class Batches:
             "max_in_flight": max_in_flight or self._config.max_in_flight,
             "config": connection_settings(self._config, api_key=self._config.api_key),
         }
-        batch = await self._open(question, await asyncio.to_thread(table.count_rows))
-        runner = DaftRunner(self._services, batch, table, template, settings)
-        await self._run(runner, runner.run())
+        count = await asyncio.to_thread(table.count_rows)
+        with self._only_run_of(question.batch_name):
+            runner = DaftRunner(self._services, await self._open(question, count), table, template, settings)
+            await self._run(runner, runner.run())
         return runner.result
 
     async def plan(self, table: Any, question: Question, limit: int | None) -> BatchPlan:
@@ -221,6 +225,8 @@ class Batches:
     async def export(self, name: str, file: Path, workspace: str | Path) -> int:
         """Write the answers of a batch to a new Parquet file; return how many there are. Raises PianoError."""
         batch = await self.find(name)
+        if file.suffix.lower() not in PARQUET:
+            raise PianoError(f"a batch is written as Parquet; name a file that ends in .parquet, not {file.name!r}")
         check_writable(file, workspace=workspace, replace=False)
         loop = asyncio.get_running_loop()
 
@@ -232,24 +238,22 @@ class Batches:
 
     def stir(self) -> None:
         """Have the batches that run here ask again how many rows may be in flight."""
-        for runner, _ in self._running.values():
+        for runner in self._running:
             runner.stir()
 
     async def close(self) -> None:
         """Interrupt the batches that run here; what they have done is kept."""
-        tasks = [task for _, task in self._running.values()]
+        tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
     async def _open(self, question: Question, count: int) -> Batch:
-        clock, owner, name = self._services.clock, self._owner, question.batch_name
-        if name.casefold() in self._running:
-            raise PianoError(f"the batch {name!r} runs here already: wait for it, or cancel it")
+        clock, owner = self._services.clock, self._owner
         batch = Batch(
             id=clock.new_id(),
-            name=name,
+            name=question.batch_name,
             template=question.text,
             model=question.model,
             digest=question.digest,
@@ -263,12 +267,34 @@ class Batches:
             notebook=owner.notebook,
             started_at=clock.now(),
         )
-        return await finish_even_if_cancelled(self._store.open_batch(batch, await owner.alive()))
+        alive = await owner.alive()
+        try:
+            return await finish_even_if_cancelled(self._store.open_batch(batch, alive))
+        except asyncio.CancelledError:
+            await finish_even_if_cancelled(self._note_interrupted(batch))
+            raise
+
+    async def _note_interrupted(self, opened: Batch) -> None:
+        """Store that a batch that was just opened does not run."""
+        for each in await self._store.batches():
+            if each.name.casefold() == opened.name.casefold() and each.owner == opened.owner:
+                await self._store.end_batch(each, BatchStatus.INTERRUPTED, None, self._services.clock.now())
+
+    @contextmanager
+    def _only_run_of(self, name: str) -> Iterator[None]:
+        """Let no other batch of this name run here meanwhile. Raises PianoError if one does."""
+        key = name.casefold()
+        if key in self._names:
+            raise PianoError(f"the batch {name!r} runs here already: wait for it, or cancel it")
+        self._names.add(key)
+        try:
+            yield
+        finally:
+            self._names.discard(key)
 
     async def _run(self, runner: BatchRun, run: Coroutine[Any, Any, None]) -> None:
-        name = runner.batch.name.casefold()
         task = asyncio.create_task(run, name=f"piano-batch-{runner.batch.name}")
-        self._running[name] = runner, task
+        self._running[runner] = task
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -276,7 +302,7 @@ class Batches:
             await asyncio.wait([task])
             raise
         finally:
-            del self._running[name]
+            del self._running[runner]
         if task.cancelled():  # by `close`
             raise PianoError(f"the batch {runner.batch.name!r} was interrupted, as Piano closes; run it again to go on")
         task.result()
@@ -307,7 +333,7 @@ class Batches:
     def _follow(self, event: BatchProgress) -> None:
         """Stop a batch that another notebook has cancelled."""
         if event.status is BatchStatus.CANCELLED:
-            for runner, _ in self._running.values():
+            for runner in self._running:
                 if runner.batch.id == event.batch_id:
                     runner.cancel()
 

@@ -7,6 +7,7 @@ imported that the user has not imported.
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,7 @@ from piano_jupyter.batch.cell_value import to_json
 from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.errors import PianoError
 from piano_jupyter.text.truncation import truncated
-from piano_jupyter.variables.data_frames import kind_among
+from piano_jupyter.variables.data_frames import is_failure, kind_among
 from piano_jupyter.variables.variable_access import type_name
 
 CHUNK_ROWS = 10_000  #: rows that are Python objects at once
@@ -39,13 +40,8 @@ def open_frame(frame: Any, limit: int | None = None, stopped: Callable[[], bool]
     Of an iterator, which may have no end, at most `limit` rows are read; once `stopped` says so, no more dicts are.
     """
     if kind := kind_among(frame, FRAMES):
-        try:
+        with _reading("the table"):
             return FRAMES[kind](frame)
-        except PianoError:
-            raise
-        except Exception as error:  # each library has its own, for what is computed only now
-            said = truncated(" ".join(str(error).split()), 300)
-            raise PianoError(f"the table cannot be read: {type(error).__name__}: {said}") from error
     if not isinstance(frame, Iterable) or isinstance(frame, Mapping | str | bytes):
         raise _no_table(f"a {type_name(frame)} is no table")
     rows: list[Row] = []
@@ -56,6 +52,18 @@ def open_frame(frame: Any, limit: int | None = None, stopped: Callable[[], bool]
             raise PianoError(f"interrupted after {len(rows):,} rows were read")
         rows.append(row)
     return DictRows(rows)
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Say in a PianoError what cannot be read: each library has its own errors, for what is computed only now."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, PianoError) or not is_failure(error):
+            raise
+        said = truncated(" ".join(str(error).split()), 300)
+        raise PianoError(f"{what} cannot be read: {type(error).__name__}: {said}") from error
 
 
 def _no_table(what: str) -> PianoError:
@@ -83,7 +91,11 @@ class Frame(ABC):
         names = list(dict.fromkeys(self.columns if columns is None else columns))
         places = [self._place(name) for name in names]
         for start in range(0, self.count, CHUNK_ROWS):
-            values = [self._values(place, start, min(start + CHUNK_ROWS, self.count)) for place in places]
+            end = min(start + CHUNK_ROWS, self.count)
+            values = []
+            for name, place in zip(names, places, strict=True):
+                with _reading(f"the column {name!r}"):  # Python has no date in the year 100,000, for one
+                    values.append(self._values(place, start, end))
             for row in zip(*values, strict=True):
                 yield dict(zip(names, row, strict=True))
 
@@ -97,8 +109,12 @@ class Frame(ABC):
         The case of letters does not make two names different, as in a database. `taken` are more names that the new
         columns may not have.
         """
-        names = [*self.columns, *taken]
+        names = [*self.columns, *self._more_names(), *taken]
         return self._extended(answer_columns(islice(answers, self.count), self.count, schema, names))
+
+    def _more_names(self) -> Iterable[str]:
+        """Return what else a new column cannot be called."""
+        return ()
 
     def _place(self, name: str) -> int:
         places = [place for place, each in enumerate(self.columns) if each == name]
@@ -141,20 +157,24 @@ class PandasFrame(Frame):
     KINDS: Mapping[str, str] = {"integer": "Int64", "number": "Float64", "boolean": "boolean", "string": "string"}
 
     def __init__(self, frame: Any) -> None:
-        self._frame, self.count = frame, len(frame)
+        self._frame, self.count = frame.copy(deep=False), len(frame)  # it may get other columns meanwhile
         self.columns = [str(name) for name in frame.columns]
+
+    def _more_names(self) -> Iterable[str]:
+        return map(str, self._frame.columns.get_level_values(0))  # in a hierarchy, the name of the first level
 
     def _values(self, place: int, start: int, end: int) -> Sequence[Any]:
         return self._frame.iloc[start:end, place].tolist()  # type: ignore[no-any-return]
 
     def _extended(self, columns: Sequence[AnswerColumn]) -> Any:
         pandas, result = sys.modules["pandas"], self._frame.copy(deep=False)
+        below = [""] * (result.columns.nlevels - 1)
         for each in columns:
             try:
                 typed = pandas.Series(each.values, dtype=self.KINDS.get(each.kind, "object"))
             except (TypeError, ValueError, OverflowError):  # a number of more than 64 bits
                 typed = pandas.Series(each.values, dtype="object")
-            result[each.name] = typed.array
+            result[(each.name, *below) if below else each.name] = typed.array
         return result
 
 
@@ -173,7 +193,13 @@ class PolarsFrame(Frame):
         polars = sys.modules["polars"]
 
         def series(kind: str, values: Sequence[Any]) -> Any:
-            return polars.Series(values=values, dtype=getattr(polars, self.KINDS.get(kind, ""), None), strict=True)
+            if kind:
+                return polars.Series(values=values, dtype=getattr(polars, self.KINDS[kind]), strict=True)
+            rows = [{"value": each} for each in values]  # a Series has only the fields that the first record has
+            made = polars.DataFrame(rows, infer_schema_length=None).to_series()
+            if _without_nulls(made.to_list()) != _without_nulls(values):
+                raise ValueError("no type has all values")
+            return made
 
         return self._frame.with_columns(_typed_or_json(series, each).alias(each.name) for each in columns)
 
@@ -211,7 +237,10 @@ class ArrowTable(Frame):
 
 
 class DuckDBRelation(ArrowTable):
-    """A relation of DuckDB, computed once; the result is a relation of the same connection."""
+    """A relation of DuckDB, computed once; the result is a relation of the same connection.
+
+    Of the default connection, where the settings of the other one do not let it read variables.
+    """
 
     def __init__(self, relation: Any) -> None:
         self._relation = relation
@@ -221,8 +250,19 @@ class DuckDBRelation(ArrowTable):
             raise PianoError("a DuckDB relation needs pyarrow here: pip install pyarrow") from error
 
     def _extended(self, columns: Sequence[AnswerColumn]) -> Any:
-        piano_answered_rows = super()._extended(columns)  # noqa: F841  DuckDB finds the table by the variable's name.
-        return self._relation.query("piano_asked_rows", "FROM piano_answered_rows")
+        piano_answered_rows = super()._extended(columns)
+        duckdb = sys.modules["duckdb"]
+        try:  # DuckDB finds the table by the variable's name
+            return self._relation.query("piano_asked_rows", "FROM piano_answered_rows")
+        except duckdb.CatalogException:  # not with `enable_external_access` or `python_enable_replacements` off
+            return duckdb.from_arrow(piano_answered_rows)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a value as JSON has it without the fields that are null."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _typed_or_json(make: Callable[[str, Sequence[Any]], Any], column: AnswerColumn) -> Any:

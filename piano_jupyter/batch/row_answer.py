@@ -16,8 +16,8 @@ class RowAnswer:
         usage: The tokens of all requests for this row, as far as the server counts them: `prompt_tokens`,
             `cached_tokens`, `completion_tokens`; and `cut` if the answer hit its length limit.
         tries: How many requests it took.
-        unavailable: Whether there is none because no server answered, or none has the model: that is no fault of the
-            row.
+        unavailable: Whether there is none because no server answered, has the model or takes the API key: that is no
+            fault of the row.
     """
 
     text: str = ""

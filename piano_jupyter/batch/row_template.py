@@ -46,6 +46,7 @@ class RowTemplate:
     """
 
     def __init__(self, text: str, *, system: str = "", schema: Any = None) -> None:
+        text = text.strip()
         parts = list(split_placeholders(text))
         names = [part.expression for part in parts if isinstance(part, Placeholder)]
         if not names:
@@ -53,7 +54,7 @@ class RowTemplate:
         self.text, self.system = text, system
         self.columns = tuple(dict.fromkeys(names))
         self.schema = None if schema is None else response_format_of(schema).schema
-        written = "".join(part.written if isinstance(part, Placeholder) else part for part in parts).strip()
+        written = "".join(part.written if isinstance(part, Placeholder) else part for part in parts)
         demand = [] if self.schema is None else [SCHEMA_PROMPT + json.dumps(self.schema, ensure_ascii=False)]
         self._start = escape("\n\n".join([written, NAMES_PROMPT, *demand, ROW_PROMPT]))
         self._system = [{"role": "system", "content": system}] if system.strip() else []

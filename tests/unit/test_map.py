@@ -15,10 +15,12 @@ import pytest
 from row_models import RowModel, refuses
 
 from piano_jupyter import Notebook, Piano, PianoError
-from piano_jupyter.batch import batch_rows, batch_runner, batches
+from piano_jupyter.batch import batch_rows, batch_runner, batches, frames
 from piano_jupyter.batch_records import KEY_BYTES, BatchStatus
-from piano_jupyter.errors import ModelError, ModelUnavailableError, NotFoundError, StoreError
+from piano_jupyter.errors import KeyRejectedError, ModelError, ModelUnavailableError, NotFoundError, StoreError
 from piano_jupyter.events import BatchProgress
+from piano_jupyter.runner.model.protocol import Reply
+from piano_jupyter.store.masking_store import MaskingStore
 
 TEMPLATE = "Rate this review: {{review}}"
 DEADLINE_S = 30
@@ -112,6 +114,7 @@ async def test_another_model_template_schema_or_system_prompt_is_another_questio
     model = RowModel(lambda _: "5")
     piano = await opened(model)
     await piano.map(reviews(1), TEMPLATE)
+    await piano.map(reviews(1), f"\n  {TEMPLATE}\n")  # the same
     await piano.map(reviews(1), TEMPLATE, model="another")
     await piano.map(reviews(1), TEMPLATE + "!")
     await piano.map(reviews(1), TEMPLATE, schema=int)
@@ -119,9 +122,12 @@ async def test_another_model_template_schema_or_system_prompt_is_another_questio
     await piano.map(reviews(1), TEMPLATE)
     await piano.update_agent("Assistant", options={"temperature": 0})
     await piano.map(reviews(1), TEMPLATE)
+    await piano.map(reviews(1), "\u8bf7" * 300 + "{{review}}")  # a language without blanks
 
-    assert len(model.rows) == 6
-    assert len({each.name for each in await piano.batches()}) == 6
+    assert len(model.rows) == 7
+    names = {each.name for each in await piano.batches()}
+    assert len(names) == 7
+    assert max(map(len, names)) < 50
 
 
 @pytest.mark.parametrize("nothing", [[], pd.DataFrame(), pa.table({})], ids=["dicts", "pandas", "pyarrow"])
@@ -197,8 +203,9 @@ async def test_errors_between_answers_are_kept_until_they_are_retried(opened):
     assert [row["error"] for row in again] == [None, None, None]
 
 
-async def test_rows_that_no_server_has_answered_are_asked_again_without_retrying(opened):
-    model = RowModel(lambda _: ModelUnavailableError("no server"))
+@pytest.mark.parametrize("error", [ModelUnavailableError, KeyRejectedError])
+async def test_rows_that_no_server_has_answered_are_asked_again_without_retrying(opened, error):
+    model = RowModel(lambda _: error("no server"))
     piano = await opened(model)
     found = await piano.map(reviews(2), TEMPLATE, name="reviews")
 
@@ -221,6 +228,16 @@ async def test_progress_is_told_from_the_start_to_the_end(opened):
     assert [(each.rows, each.known) for each in begins] == [(5, 0), (8, 5)]
     assert [(each.rows, each.known, each.done, each.failed) for each in ends] == [(5, 0, 5, 0), (8, 5, 3, 0)]
     assert all(each.tokens > 0 for each in begins)
+
+
+async def test_answers_that_were_cut_off_are_told(opened):
+    replies = {0: Reply(text="This is", finish_reason="length"), 1: Reply(text="All.", finish_reason="stop")}
+    piano = await opened(RowModel(lambda row: replies[int(row["review"][-1])]))
+    told = []
+    piano.bus.subscribe(told.append, BatchProgress)
+    await piano.map(reviews(2), TEMPLATE)
+
+    assert (told[-1].done, told[-1].cut) == (2, 1)
 
 
 async def test_while_a_long_table_is_read_it_is_told_how_many_rows_are(opened, monkeypatch):
@@ -386,6 +403,64 @@ async def test_r26_a_batch_is_interrupted_when_its_piano_closes(opened, tmp_path
     assert (await piano.batch("reviews")).status is BatchStatus.INTERRUPTED
 
 
+async def test_r47_the_same_batch_runs_once_at_a_time_and_one_that_was_just_opened_can_be_interrupted(
+    opened, monkeypatch
+):
+    piano = await opened(RowModel())
+    first, second = await asyncio.gather(
+        piano.map(reviews(3), TEMPLATE), piano.map(reviews(9), TEMPLATE), return_exceptions=True
+    )
+    assert [row["error"] for row in first] == [None] * 3
+    assert isinstance(second, PianoError)
+    assert "runs here already" in str(second)
+
+    call, is_open = MaskingStore.call, asyncio.Event()
+
+    async def open_slowly(store, operation, *arguments, **options):
+        found = await call(store, operation, *arguments, **options)
+        if operation == "open_batch":
+            is_open.set()
+            await asyncio.sleep(0)
+        return found
+
+    monkeypatch.setattr(MaskingStore, "call", open_slowly)
+    interrupted = asyncio.create_task(piano.map(reviews(9), TEMPLATE))
+    await is_open.wait()
+    interrupted.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await interrupted
+    assert [each.status for each in await piano.batches()] == [BatchStatus.INTERRUPTED]
+
+
+async def test_r48_a_table_that_changes_while_it_is_asked_gives_no_row_the_answer_to_another(opened, monkeypatch):
+    monkeypatch.setattr(frames, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(batch_rows, "CHUNK_ROWS", 2)
+    model = RowModel(lambda row: f"seen {row['review']}")
+    piano = await opened(model)
+    frame, rows = pd.DataFrame(reviews(9)), reviews(9)
+
+    async def changed(table, change, begun):
+        model.hold()
+        asking = asyncio.create_task(piano.map(table, TEMPLATE, model=str(begun), max_in_flight=1))
+        await model.until(begun)
+        change()
+        model.free.set()
+        return await asking
+
+    def change_frame():
+        frame["review"] = "changed"
+        frame.loc[9] = ["one more", 9]
+
+    def change_rows():
+        for each in rows:
+            each["review"] = "changed"
+
+    found = await changed(frame, change_frame, 1)
+    assert [*found["answer"]] == [f"seen review {number}" for number in range(9)]
+    with pytest.raises(PianoError, match=r"row [0-9]+ has changed since the table was read; run it again"):
+        await changed(rows, change_rows, 10)
+
+
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "a'; DROP TABLE batches; --", "{{x}}", "\N{PILE OF POO}" * 50, "a\nb", "é"]
 )
@@ -410,6 +485,7 @@ async def test_r27_any_name_is_a_name(opened, name, tmp_path):
         ({"template": "no column"}, PianoError, "names no column"),
         ({"template": "{{nothing}}"}, PianoError, "no such column; there are: review, id"),
         ({"rows": 7}, PianoError, "a int is no table"),
+        ({"rows": TEMPLATE, "template": pd.DataFrame()}, PianoError, "must be a text, not a pandas.DataFrame"),
         ({"rows": duckdb.sql("SELECT error('boom') AS review")}, PianoError, "the table cannot be read: .*boom"),
         ({"rows": range(10**12)}, PianoError, "a range of int is no table"),
     ],
@@ -450,6 +526,8 @@ async def test_r46_each_column_and_number_is_exported(opened, tmp_path):
     piano = await opened(RowModel(lambda row: "7" if row["a"] == 1 else str(10**30)))
     await piano.map([odd, odd | {"a": None}], "{{a}} {{A}} {{}} {{n\0}}", schema=int, name="odd")
 
+    with pytest.raises(PianoError, match=r"name a file that ends in \.parquet, not 'odd\.csv'"):
+        await piano.export_batch("odd", tmp_path / "odd.csv")
     assert await piano.export_batch("odd", file) == 2
     assert pq.read_table(file).to_pylist() == [
         {"a": "1", "A_2": "2", "column": "3", "n\0": "4", "answer": "7", "error": None},

@@ -63,7 +63,8 @@ def summary_line(progress: "BatchProgress", failed: int) -> str:
         how = "; the next run asks those again"
     else:
         how = ""
-    return f"{told}{'' if asked else '; nothing was asked'}{how}"
+    cut = f"; {counted(progress.cut, 'answer')} cut off at the limit of the length" if progress.cut else ""
+    return f"{told}{'' if asked else '; nothing was asked'}{cut}{how}"
 
 
 def interrupted_line(progress: "BatchProgress | None") -> str:

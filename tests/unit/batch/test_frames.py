@@ -134,6 +134,55 @@ def test_columns_of_pandas_that_are_no_texts_are_found_by_their_text():
     assert list(rows_of(pd.DataFrame([[1, 2]]), ["1"])) == [{"1": 2}]
 
 
+def test_r9_in_a_hierarchy_of_columns_none_is_replaced_by_its_first_level():
+    frame = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("text", ""), ("answer", "old")]))
+    answers = [RowAnswer(text="new", value="new")]
+
+    twice = with_answers(with_answers(frame, answers), answers)
+
+    assert [name for name, _ in twice.columns] == ["text", "answer", "answer_2", "error", "answer_3", "error_2"]
+    assert twice[("answer", "old")].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pl.DataFrame({"day": pl.Series([10**8], dtype=pl.Int32).cast(pl.Date)}),
+        pa.table({"day": pa.array([2**30], pa.date32())}),
+        duckdb.connect().sql("SELECT 'infinity'::DATE AS day"),
+    ],
+    ids=["polars", "pyarrow", "duckdb"],
+)
+def test_r49_a_value_that_python_has_none_for_is_a_sentence_with_the_column(frame):
+    with pytest.raises(PianoError, match=r"the column 'day' cannot be read: [A-Za-z]+: "):
+        list(rows_of(frame, ["day"]))
+
+
+@each_kind
+def test_records_with_different_fields_keep_all_of_them(make, read):
+    values = [{"a": 1}, {"a": 2, "b": "x"}, {"b": "y", "c": [{"d": 1}, {"e": 2}]}]
+    found = read(with_answers(make(ROWS), [RowAnswer(value=each) for each in values], {"type": "object"}))
+
+    assert all('"e": 2' in str(row["answer"]).replace("'", '"') for row in found[2:])
+    assert [str(row["answer"]).count("x") + str(row["answer"]).count("y") for row in found] == [0, 1, 1]
+
+
+def test_a_type_that_is_referred_to_is_the_type_of_its_column():
+    moods = {"mood": {"enum": ["good", "bad"]}}
+    schema = {"type": "object", "properties": {"mood": {"$ref": "#/$defs/mood"}}, "$defs": moods}
+    found = with_answers(pd.DataFrame(ROWS[:1]), [RowAnswer(error="no")], schema)
+
+    assert found["mood"].dtype == "string"
+
+
+def test_a_relation_of_a_connection_that_cannot_read_variables_is_answered_too():
+    con = duckdb.connect(config={"enable_external_access": "false"})
+
+    found = with_answers(con.sql("SELECT 'a' AS text"), [RowAnswer(text="b", value="b")])
+
+    assert found.fetchall() == [("a", "b", None)]
+
+
 def test_rows_without_a_field_have_null_there():
     frame = open_frame(iter([{"a": 1}, {"b": 2}]))
 

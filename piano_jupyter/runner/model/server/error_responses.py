@@ -81,8 +81,10 @@ def error_from(status: int, body: str, model: str = "the model") -> errors.Model
         return errors.ToolsRefusedError(
             f"{model} cannot be given tools ({message}); ask an agent without tools, or one with another model"
         )
+    if status == 402:
+        return errors.KeyRejectedError(f"the server wants to be paid first ({message})")
     if status in {401, 403}:
-        return errors.ModelError(
+        return errors.KeyRejectedError(
             f"the server rejected the API key ({message}); set PianoConfig.api_key or PIANO_API_KEY"
         )
     if status == 404:

@@ -79,6 +79,11 @@ def test_while_it_runs_rows_speed_time_and_failures_are_told():
     [
         ({"known": 0, "done": 2_000}, 0, "2,000 rows, 2,000 answered"),
         ({"known": 2_000}, 0, "2,000 rows, 2,000 known; nothing was asked"),
+        (
+            {"known": 0, "done": 2_000, "cut": 3},
+            0,
+            "2,000 rows, 2,000 answered; 3 answers cut off at the limit of the length",
+        ),
         ({"known": 1_000, "done": 990}, 0, "2,000 rows, 1,000 known, 990 answered, 10 the same as others"),
         (
             {"known": 3, "done": 1_995, "failed": 2},

@@ -7,6 +7,7 @@ import pytest
 from piano_jupyter.errors import (
     ContextOverflowError,
     ImagesRefusedError,
+    KeyRejectedError,
     ModelError,
     ModelRefusedError,
     ModelUnavailableError,
@@ -70,6 +71,11 @@ def test_a_fault_of_the_request_is_not_the_models_mistake(status, text):
 def test_a_key_or_model_that_is_refused_is_not_the_models_mistake(status):
     assert not isinstance(error_from(status, body("error parsing tool call")), UnreadableReplyError)
     assert isinstance(error_from(status, body("error parsing tool call")), ModelError)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_a_key_that_is_refused_or_cannot_pay_has_an_error_of_its_own(status):
+    assert isinstance(error_from(status, body("no")), KeyRejectedError)
 
 
 @pytest.mark.parametrize(
