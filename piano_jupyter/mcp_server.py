@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -46,8 +47,9 @@ class McpServerSettings:
         if self.url:
             parts = urlsplit(self.url)
             path = "/".join("…" if LOOKS_LIKE_KEY(each) else each for each in parts.path.split("/"))
+            place = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""  # a variable may stand for all of it
             more = f" with the headers {', '.join(self.headers)}" if self.headers else ""
-            return redact(f"{parts.scheme}://{parts.netloc}{path}{'?…' if parts.query else ''}{more}{reads}")
+            return redact(f"{place}{path}{'?…' if parts.query else ''}{more}{reads}")
         keys = self._keys_in_args()
         args = [f"{arg.removesuffix(keys[at])}{NOT_SHOWN}" if at in keys else arg for at, arg in enumerate(self.args)]
         given = [
@@ -92,8 +94,10 @@ class McpServerSettings:
         except PianoError:
             known = self
         variables = [value for name, value in known.env.items() if _is_key(name, value)]
-        parts = urlsplit(known.url)
-        address = [*dict(parse_qsl(parts.query)).values(), *filter(LOOKS_LIKE_KEY, parts.path.split("/"))]
+        address: list[str] = []
+        with suppress(ValueError):  # a variable has what is no address
+            parts = urlsplit(known.url)
+            address = [*dict(parse_qsl(parts.query)).values(), *filter(LOOKS_LIKE_KEY, parts.path.split("/"))]
         values = [*known.headers.values(), *variables, *known._keys_in_args().values(), *address]
         return [word for value in values for word in (value, *value.split()[1:])]
 
@@ -227,7 +231,7 @@ def _parse_server(name: Any, given: Any, source: str) -> McpServerSettings:
 
 def _check_address(url: str, where: str) -> None:
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(VARIABLE.sub("1", url))
         valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and "@" not in parts.netloc
     except ValueError:
         valid = False

@@ -28,6 +28,7 @@ from piano_jupyter.runner.tools.mcp.message_limits import (
     TOO_MANY_VALUES,
     MessageRate,
     has_too_many_values,
+    repaired,
 )
 from piano_jupyter.text.json_text import json_or_none, mapping
 
@@ -172,7 +173,7 @@ class _LimitedBody(httpx2.AsyncByteStream):
         if any(map(has_too_many_values, lines.split(b"\n"))):
             raise self._fault(TOO_MANY_VALUES)
         await self._lines.wait(lines.count(b"\n") + lines.count(b"\r"))
-        return lines
+        return repaired(lines)
 
     async def aclose(self) -> None:
         await self._response.aclose()

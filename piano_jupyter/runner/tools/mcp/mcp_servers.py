@@ -21,6 +21,7 @@ from piano_jupyter.runner.tools.mcp.tool_results import resource_text
 from piano_jupyter.runner.tools.mcp.user_records import UserRecords
 from piano_jupyter.runner.tools.mcp.workspace_file import TRUST, WorkspaceFile
 from piano_jupyter.runner.tools.tool_registry import make_readable
+from piano_jupyter.secrets.assigned import looks_random
 from piano_jupyter.text.invisible import to_the_letter
 from piano_jupyter.text.truncation import truncated
 from piano_jupyter.tool import Tool
@@ -195,9 +196,12 @@ class McpServers:
 
     def _note_secrets(self) -> None:
         """Look up the secrets of all servers, with the values that variables of the environment have now."""
-        file = self._file.read().servers
-        settings = [*file.values(), *self._set_servers().values()]
-        self._secrets = self._config.mcp_servers, [secret for each in settings for secret in each.secrets()]
+        file = self._file.read()
+        found = [secret for each in file.servers.values() for secret in each.secrets()]
+        if not file.trusted:
+            found = [*filter(looks_random, found)]  # with words, it could hide what a command does
+        found += [secret for each in self._set_servers().values() for secret in each.secrets()]
+        self._secrets = self._config.mcp_servers, found
 
     def _session_of(self, tool: str) -> ServerSession | None:
         server, dot, _ = tool.partition(".")

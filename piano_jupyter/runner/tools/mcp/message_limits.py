@@ -8,6 +8,10 @@ MAX_MESSAGE_BYTES = 16 * 2**20
 MAX_VALUES = 200_000  #: in a message: to read millions of empty ones takes seconds and gigabytes
 TOO_LARGE = f"it sent a message of more than {MAX_MESSAGE_BYTES // 2**20} MB"
 TOO_MANY_VALUES = f"it sent a message of more than {MAX_VALUES:,} values"
+HALF_CHARACTER = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)  #: in group 1; the other escapes of JSON are passed over
+NO_CONTROL_CHARACTERS = bytes(each if each > 31 or each in b"\r\n" else 32 for each in range(256))
 STRING = re.compile(rb'"[^"]*"?')  #: once nothing in it is escaped; the last one may have no end
 MAX_MESSAGES_A_SECOND = 500  #: on average, over a second; of more, the rest waits in the server's pipe
 #: of events: a message has two lines, with one or two characters at the end
@@ -16,6 +20,19 @@ MAX_STREAMS_A_SECOND = 2  #: of events that are opened again: a server says itse
 MAX_LISTED, MAX_PAGES = 500, 50  #: of a server's list of tools, prompts or resources
 MAX_DESCRIPTION_CHARS = 4000
 MAX_SCHEMA_CHARS, MAX_SCHEMA_DEPTH = 64_000, 40
+
+
+def repaired(message: bytes) -> bytes:
+    """Return a message without what the SDK does not read as JSON.
+
+    That is half an emoji (as an escape, where a server has cut a text), what is no UTF-8, and control characters.
+    """
+    if not message.isascii():
+        message = message.decode("utf-8-sig", "replace").encode()
+    message = message.translate(NO_CONTROL_CHARACTERS)
+    if b"\\ud" not in message and b"\\uD" not in message:
+        return message
+    return HALF_CHARACTER.sub(lambda found: rb"\ufffd" if found[1] else found[0], message)
 
 
 def has_too_many_values(message: bytes) -> bool:

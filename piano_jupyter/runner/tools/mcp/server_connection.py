@@ -34,6 +34,7 @@ log = logger(__name__)
 ours: ContextVar[bool] = ContextVar("ours", default=False)  #: set where the SDK works for Piano
 MAX_ERROR_CHARS = 500
 STAND_INS = frozenset({"Not Found", "Server returned an error response", "Session terminated"})  #: the SDK's messages
+CLOSED = frozenset({"Connection closed", "Session terminated"})  #: the SDK's messages
 NOISY_LOGS = (
     *("mcp.client.session", "mcp.client.streamable_http", "mcp.shared.jsonrpc_dispatcher", "client"),
     *("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy", "httpcore2.socks"),
@@ -158,7 +159,7 @@ async def connect(
             try:
                 await session.initialize()
             except MCPError as error:
-                if error.code == types.CONNECTION_CLOSED:
+                if is_closed(error):
                     raise
                 await session.discover()  # a server that speaks only what came after the handshake
             yield McpConnection(session, transport)
@@ -171,7 +172,7 @@ def sentence(error: BaseException, reason: str = "") -> str:
     match error:
         case ToolError() | PianoError():
             text = str(error)
-        case MCPError() if reason.startswith(STATUS) and error.message not in STAND_INS:
+        case MCPError() if is_refusal(reason) and error.message not in STAND_INS:
             text = f"{reason}: {error.message}"  # which the server sent with its status
         case _ if reason:
             text = reason
@@ -190,8 +191,11 @@ def sentence(error: BaseException, reason: str = "") -> str:
     return truncated(" ".join(text.split()), MAX_ERROR_CHARS) or type(error).__name__
 
 
+def is_refusal(reason: str) -> bool:
+    """Return whether the server has answered with a status: it may have forgotten the session, or the key is old."""
+    return reason.startswith(STATUS)
+
+
 def is_closed(error: BaseException) -> bool:
-    """Return whether an error means that the connection is gone."""
-    return isinstance(error, MCPError) and (
-        error.code == types.CONNECTION_CLOSED or error.message == "Session terminated"
-    )
+    """Return whether an error means that the connection is gone. Its code alone says nothing: servers use it, too."""
+    return isinstance(error, MCPError) and error.message in CLOSED

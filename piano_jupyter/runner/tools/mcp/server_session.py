@@ -62,6 +62,7 @@ class ServerSession:
         self._task: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
+        self._in_use = 0  #: how many calls there are now
         self.list_changed = False  #: whether the server has said so since the tools were listed
 
     @property
@@ -81,7 +82,11 @@ class ServerSession:
         if self.state == "failed":
             raise ToolError(self.problem)
         if self.list_changed and self._connection is not None:
-            await self._within_time(self._list(self._connection))
+            try:
+                await self._within_time(self._asked(self._connection, self._list(self._connection)))
+            except ToolError:
+                self.list_changed = True  # what the tools do now is not known
+                raise
 
     async def call(self, name: str, arguments: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
         """Call one of the server's tools by its own name. Raises ToolError."""
@@ -133,19 +138,28 @@ class ServerSession:
         connection = self._connection
         if connection is None:
             raise ToolError(self.problem or self._about("it has just ended; call it again to start it again"))
+        return await self._asked(connection, work(connection))
+
+    async def _asked(self, connection: "McpConnection", answer: Awaitable[T]) -> T:
+        """Return what the server answers. Raises ToolError with a sentence."""
+        self._in_use += 1
         try:
-            return await work(connection)
+            return await answer
         except Exception as error:
             module = importlib.import_module(CONNECTION)
             reason = connection.transport.reason  # before its end, which may have reasons of its own
-            if module.is_closed(error):
+            is_closed = module.is_closed(error)
+            if is_closed or (module.is_refusal(reason) and self._in_use == 1):
                 self._stop.set()  # it is started again at the next use
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(asyncio.shield(self._ended()), CLOSE_TIMEOUT_S)
+            if is_closed:
                 raise ToolError(
                     self._about(f"{reason or ENDED} during the call, so its outcome is unknown", connection.transport)
                 ) from error
             raise ToolError(self._about(module.sentence(error, reason))) from error
+        finally:
+            self._in_use -= 1
 
     async def _ended(self) -> None:
         if self._task is not None:

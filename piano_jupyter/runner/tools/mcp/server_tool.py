@@ -73,7 +73,7 @@ def _tool(
 def _what_it_does(session: ServerSession) -> str:
     settings = session.settings
     if settings.url:
-        return f"what it gets is sent to {urlsplit(settings.url).netloc}"
+        return f"what it gets is sent to {urlsplit(settings.url).netloc or settings.runs}"
     return f"the MCP server {settings.name!r} runs with your rights, outside any sandbox"
 
 

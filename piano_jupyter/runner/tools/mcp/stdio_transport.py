@@ -6,11 +6,12 @@ clean environment. It ends with the connection, and if the kernel is killed a wa
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -36,12 +37,15 @@ from piano_jupyter.runner.tools.mcp.message_limits import (
     TOO_MANY_VALUES,
     MessageRate,
     has_too_many_values,
+    repaired,
 )
 from piano_jupyter.text.truncation import truncated
 
-MAX_GARBAGE_LINES = 100  #: on standard output that are no messages
+MAX_GARBAGE_LINES = 100  #: on standard output that are no messages, one after the other
 MAX_ERROR_LINES, MAX_ERROR_LINE_BYTES = 20, 2000  #: of standard error, the last ones
 CHUNK_BYTES = 2**16
+#: of Python, several in one word: the last of them may take a value, which may be the next word
+PYTHON_OPTIONS = re.compile(r"-[^-cmWX]*(?P<last>[cmWX]?)(?P<value>.*)", re.DOTALL)
 ENDED = "it ended"
 EXIT_GRACE_S = 1.0  #: for a server to end by itself once its input is closed, and once more when it is asked to end
 EXIT_POLL_S = 0.05
@@ -54,7 +58,7 @@ class StdioTransport:
     def __init__(self, settings: McpServerSettings, workspace: str, environ: Mapping[str, str]) -> None:
         self._settings, self._workspace = settings, workspace
         usual = clean_environment(environ)
-        if "-m" in settings.args:  # Python would look for the module in the workspace first, where agents write
+        if _imports_from_workspace(settings.command, settings.args):
             usual["PYTHONSAFEPATH"] = "1"
         self._environment = usual | dict(settings.env)
         self._mark = secrets.token_hex(8)
@@ -165,12 +169,13 @@ class StdioTransport:
             self.reason = TOO_MANY_VALUES
             return
         try:
-            message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+            message = jsonrpc_message_adapter.validate_json(repaired(line), by_name=False)
         except ValueError:
             self._garbage.append(line[:MAX_ERROR_LINE_BYTES].decode("utf-8", "replace"))
             if len(self._garbage) > MAX_GARBAGE_LINES:
                 self.reason = "it writes lines to its standard output that are no messages"
             return
+        self._garbage.clear()  # one that now and then prints a line works
         await received.send(SessionMessage(message))
 
     async def _read_errors(self, process: asyncio.subprocess.Process) -> None:
@@ -230,6 +235,24 @@ class StdioTransport:
             await asyncio.wait(tasks)
         finally:  # what the program left behind may hold its pipes
             process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  There is no other way.
+
+
+def _imports_from_workspace(command: str, args: Sequence[str]) -> bool:
+    """Return whether Python would look for modules in the workspace first, where agents write: for `-m` and `-c`."""
+    if "-m" in args:  # also behind another program that starts it
+        return True
+    if not Path(command).name.startswith(("python", "pypy")):
+        return False
+    rest = iter(args)
+    for arg in rest:
+        options = PYTHON_OPTIONS.fullmatch(arg)
+        if options is None:  # the script
+            return False
+        if options["last"] in {"c", "m"}:
+            return True
+        if options["last"] and not options["value"]:
+            next(rest, None)
+    return False
 
 
 async def _exit_of(process: asyncio.subprocess.Process) -> None:

@@ -82,10 +82,14 @@ def _resource(resource: Mapping[str, Any]) -> tuple[str, Attachment | None]:
 
 
 def _image(data: Any, mime: str) -> tuple[str, Attachment | None]:
+    mime = mime.lower().replace("/jpg", "/jpeg")
     if mime not in PICTURES:
         return f"[an image of the type {truncated(mime, 40)!r} was not kept]", None
     try:
-        content = base64.b64decode(str(data), validate=True)
+        text = "".join(
+            str(data).rpartition(",")[2].split()
+        )  # some write a data URL, break its lines, or do not fill it
+        content = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         found = displayed_attachment({mime: content})
     except (binascii.Error, ValueError):
         return "[an image was not kept: it is not in base64]", None

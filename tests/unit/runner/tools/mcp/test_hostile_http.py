@@ -18,6 +18,7 @@ from piano_jupyter.runner.tools.mcp import http_transport
 from piano_jupyter.runner.tools.mcp.message_limits import MAX_STREAMS_A_SECOND
 
 KEY = "k3y-of-the-server-94716"
+HALF = b'{"jsonrpc": "2.0", "id": 7, "result": {"content": [{"type": "text", "text": "cut \\ud83d"}]}}'
 ADD = {"name": "add", "inputSchema": {"type": "object"}}
 
 
@@ -200,13 +201,19 @@ async def test_s3_bodies_that_are_huge_or_unpack_to_huge_ones_end_in_a_sentence(
         assert fifth.startswith(",,,,")
 
 
-async def test_s2_a_server_that_forgot_the_session_or_was_gone_is_connected_again(serve, piano_with, asks_for):
-    forgotten = [404]
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(404, "it answers 404 Not Found during the call, so its outcome"), (400, "it answers 400 Bad Request")],
+)
+async def test_s2_a_server_that_forgot_the_session_or_was_gone_is_connected_again(
+    serve, piano_with, asks_for, status, said
+):
+    forgotten = [status]
 
     def call(message):
         if forgotten:
             return forgotten.pop(), {}, b""
-        return plain(message)
+        return 200, {}, HALF.replace(b"7", str(message["id"]).encode())
 
     def answer(message):
         status, headers, body = plain(message, call)
@@ -222,8 +229,9 @@ async def test_s2_a_server_that_forgot_the_session_or_was_gone_is_connected_agai
         await piano.ask("and now?")
         forgot, again, gone = await results(piano)
 
-        assert forgot.startswith("the MCP server 'web': it answers 404 Not Found during the call, so its outcome")
-        assert again == "it ran and returned nothing"
+        assert forgot.startswith(f"the MCP server 'web': {said}")
+        assert again == "cut \ufffd"
+        assert [message["method"] for _, _, message in first.seen if message != "GET"].count("initialize") == 2
         assert gone.startswith("the MCP server 'web': it cannot be reached")
 
 

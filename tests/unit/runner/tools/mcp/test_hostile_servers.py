@@ -75,11 +75,14 @@ async def test_s1_a_tool_that_does_not_fit_the_protocol_is_left_out_and_the_othe
         )
 
 
-async def test_lines_that_are_no_messages_are_skipped(piano_with, tiny, asks_for, caplog):
-    async with piano_with({"tiny": tiny("chatty")}, asks_for("tiny__add", **ADD), "3.") as (piano, _):
+async def test_s18_lines_that_are_no_messages_are_skipped_and_half_characters_replaced(
+    piano_with, tiny, asks_for, caplog
+):
+    call = asks_for("tiny__add", **ADD)
+    async with piano_with({"tiny": tiny("chatty")}, call, call, "3.") as (piano, _):
         await piano.ask("1 + 2?")
 
-        assert await results(piano) == ["3"]
+        assert await results(piano) == ["cut \ufffd caf\ufffd whole \N{GRINNING FACE} plain \\ud83d"] * 2
         assert not [each for each in caplog.records if not each.name.startswith("piano_jupyter")]
 
 
@@ -262,7 +265,7 @@ async def test_s8_a_tool_that_changes_between_approval_and_call_is_not_run(piano
     said = tmp_path / "said"
     said.write_text("Add two numbers.")
     servers, call = {"tiny": tiny("described", said)}, asks_for("tiny__add", **ADD)
-    async with piano_with(servers, call, call, "3.", rules=[]) as (piano, _):
+    async with piano_with(servers, call, call, "3.", call, "sorry", rules=[]) as (piano, _):
         job = await piano.send("?")
         first = await asked(piano)
         said.write_text("Something else.")
@@ -275,6 +278,13 @@ async def test_s8_a_tool_that_changes_between_approval_and_call_is_not_run(piano
         assert "not run: its server has told what this tool does only now, or changed it" in (await results(piano))[0]
         assert second.call.id != first.call.id
         assert (await results(piano))[1] == "3"
+
+        said.write_text("no list now")
+        assert await told(piano) == "its list of tools has changed; it is read at the next use"
+        job = await piano.send("and now?")
+        await piano.approve(await asked(piano))
+        await piano.wait(job)
+        assert (await results(piano))[2] == "the MCP server 'tiny': no list now"
 
 
 async def test_s9_a_server_gets_a_clean_environment_and_what_is_named(piano_with, tiny, asks_for, monkeypatch):

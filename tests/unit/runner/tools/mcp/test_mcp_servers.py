@@ -1,6 +1,7 @@
 """MCP servers: started when used, their tools called with approval, ended with the Piano."""
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -10,11 +11,13 @@ import sys
 import psutil
 import pytest
 from tiny_mcp import asked, results, server
+from tiny_mcp_server import PNG
 from waiting import until
 
 from piano_jupyter import Piano, PianoConfig, PianoError
 from piano_jupyter.errors import NotFoundError
 from piano_jupyter.events import ModelLoading, ToolWaiting
+from piano_jupyter.runner.tools.mcp.tool_results import tool_result
 from piano_jupyter.testing import ScriptedModel
 
 ADD = {"a": 1, "b": 2}
@@ -94,6 +97,18 @@ async def test_images_are_attached_and_links_are_text(piano_with, tiny, asks_for
         assert [each.mime for each in picture.attachments] == ["image/png"]
         assert links.result == "[link: docs://a a page]\n[resource docs://b]\nits text\n[audio, audio/wav; not kept]"
         assert (fail.status, fail.result) == ("failed", "it does not work")
+
+
+@pytest.mark.parametrize("mime", ["image/png", "image/PNG"])
+def test_an_image_is_kept_in_each_form_that_servers_write(mime):
+    plain = base64.b64encode(PNG).decode()
+    forms = [plain, f"{plain[:40]}\n{plain[40:]}", plain.rstrip("="), f"data:{mime};base64,{plain}"]
+    parts = [{"type": "image", "data": each, "mimeType": mime} for each in forms]
+
+    found = tool_result({"content": parts})
+
+    assert len(found.attachments) == 1
+    assert found.text.count("[shown to the user: ") == len(forms)
 
 
 async def test_a_server_is_told_the_workspace_and_refused_the_model_and_the_user(piano_with, tiny, asks_for, workspace):

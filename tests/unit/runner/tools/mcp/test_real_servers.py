@@ -45,21 +45,25 @@ def repository(workspace):
 async def test_s16_the_reference_servers_for_time_and_git_are_used_and_not_what_an_agent_put_in_their_place(
     piano_with, asks_for, repository
 ):
-    (Path(repository) / "mcp_server_time.py").write_text("raise SystemExit('code that an agent wrote')")
+    for name in ("mcp_server_time", "mcp_server_git"):
+        (Path(repository) / f"{name}.py").write_text("raise SystemExit('code that an agent wrote')")
+    code = "from mcp_server_git import main; main()"
     servers = {
-        "time": {"command": sys.executable, "args": ["-m", "mcp_server_time"]},
-        "git": {"command": sys.executable, "args": ["-m", "mcp_server_git", "--repository", repository]},
+        "time": {"command": sys.executable, "args": ["-X", "utf8", "-um", "mcp_server_time"]},
+        "git": {"command": sys.executable, "args": ["-uc", code, "--repository", repository]},
+        "odd": {"command": sys.executable, "args": ["-W", "ignore", "-mmcp_server_time"]},
     }
     calls = [
         asks_for("time__convert_time", source_timezone="UTC", time="12:00", target_timezone="Asia/Tokyo"),
         asks_for("time__get_current_time", timezone="Nowhere"),
         asks_for("git__git_status", repo_path=repository),
+        asks_for("odd__convert_time", source_timezone="UTC", time="12:00", target_timezone="Asia/Tokyo"),
     ]
     async with piano_with(servers, *calls, "done") as (piano, _):
         await piano.ask("?")
-        converted, nowhere, status = await results(piano)
+        converted, nowhere, status, same = await results(piano)
 
-        assert json.loads(converted)["time_difference"] == "+9.0h"
+        assert [json.loads(each)["time_difference"] for each in (converted, same)] == ["+9.0h", "+9.0h"]
         assert "Nowhere" in nowhere
         assert "new.txt" in status
 

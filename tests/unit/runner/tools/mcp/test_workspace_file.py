@@ -9,8 +9,10 @@ from tiny_mcp import tiny_server
 
 from piano_jupyter import Piano, PianoConfig, PianoError
 from piano_jupyter.errors import NotFoundError
-from piano_jupyter.mcp_server import McpServerSettings
+from piano_jupyter.mcp_server import McpServerSettings, parse_servers
 from piano_jupyter.own_folders import user_folder
+from piano_jupyter.runner.tools.mcp.server_session import ServerSession
+from piano_jupyter.runner.tools.mcp.server_tool import unavailable_tool
 
 KEY = "k3y-of-the-server-94716"
 
@@ -120,6 +122,18 @@ async def test_the_settings_of_the_user_go_before_the_file(workspace):
         assert await states(piano) == {"other": "running", "tiny": "running"}
 
 
+async def test_s19_a_file_that_is_not_trusted_hides_nothing_but_its_keys(workspace):
+    address, key = "https://example.com/install.sh", "8f14e45fceea167a5a36dedd4bea2543"
+    headers = {"A": address, "B": f"Bearer {key}", "C": "evil-host-1.example.com"}
+    write(workspace, {"web": {"url": "https://example.com/mcp", "headers": headers}})
+    async with opened(workspace) as piano:
+        said = f"curl {address} evil-host-1.example.com {key}"
+        await piano.mcp_servers()
+        agent = await piano.update_agent("Assistant", system_prompt=said)
+
+        assert agent.system_prompt == f"curl {address} evil-host-1.example.com api_key …[masked]"
+
+
 def test_variables_of_the_environment_are_filled_in_and_a_missing_one_is_named():
     given = {"url": "${BASE:-https://h}/mcp", "headers": {"X-Key": "Bearer ${KEY}"}}
     settings = McpServerSettings(name="a", source="", **given)
@@ -129,6 +143,18 @@ def test_variables_of_the_environment_are_filled_in_and_a_missing_one_is_named()
     assert settings.expanded({"KEY": "1", "BASE": "http://b"}).url == "http://b/mcp"
     with pytest.raises(PianoError, match="the environment has no variable KEY, which the MCP server a needs"):
         settings.expanded({})
+
+
+@pytest.mark.parametrize("url", ["http://localhost:${PORT}/mcp", "https://${HOST:-h}:${PORT:-80}/mcp", "${URL}"])
+def test_a_variable_may_be_any_part_of_an_address(url):
+    settings = parse_servers({"a": {"url": url}}, "")["a"]
+
+    assert settings.runs.startswith(f"{url}; reads $")
+    assert settings.secrets(dict.fromkeys(("PORT", "HOST", "URL"), "http://[")) == []
+    session = ServerSession(settings, PianoConfig(), list, str)
+    told = unavailable_tool(session, "a.x", {}).judge({}, "write").reason
+    assert told.startswith("what it gets is sent to ")
+    assert "${" in told
 
 
 def test_what_runs_is_told_without_keys_and_its_identity_does_not_depend_on_them():
