@@ -19,7 +19,7 @@ from piano_jupyter.batch.batch_rows import BatchRows
 from piano_jupyter.batch.batch_run import BatchRun, BatchServices
 from piano_jupyter.batch.batch_runner import BatchAsker, BatchRunner
 from piano_jupyter.batch.daft_runner import DaftRunner
-from piano_jupyter.batch.frames import Frame, open_frame
+from piano_jupyter.batch.frames import Frame, open_frame, reading
 from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.batch.row_template import RowTemplate
 from piano_jupyter.batch_records import KEY_BYTES, Batch, BatchAnswer, BatchPlan, BatchStatus, RowOutcome
@@ -135,7 +135,8 @@ class Batches:
             "max_in_flight": max_in_flight or self._config.max_in_flight,
             "config": connection_settings(self._config, api_key=self._config.api_key),
         }
-        count = await asyncio.to_thread(table.count_rows)
+        with reading("the table"):
+            count = await asyncio.to_thread(table.count_rows) or 0  # None where its files are gone
         with self._only_run_of(question.batch_name):
             runner = DaftRunner(self._services, await self._open(question, count), table, template, settings)
             await self._run(runner, runner.run())

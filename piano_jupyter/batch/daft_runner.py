@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from piano_jupyter.batch.batch_run import BatchRun, BatchServices
 from piano_jupyter.batch.batch_runner import COPIED
+from piano_jupyter.batch.frames import reading
 from piano_jupyter.batch.row_answer import RowAnswer
 from piano_jupyter.batch.row_template import RowTemplate
 from piano_jupyter.batch_records import Batch, BatchStatus
@@ -40,9 +41,10 @@ class DaftRunner(BatchRun):
         self._tell()
         async with self._until_it_ends():
             try:
-                self.result = await asyncio.to_thread(
-                    ask_frame, self._frame, self._template, answers=self, batch_rows=BATCH_ROWS, **self._settings
-                )
+                with reading("the table"):
+                    self.result = await asyncio.to_thread(
+                        ask_frame, self._frame, self._template, answers=self, batch_rows=BATCH_ROWS, **self._settings
+                    )
             finally:
                 self._is_over = True  # the thread may still ask
 

@@ -40,7 +40,7 @@ def open_frame(frame: Any, limit: int | None = None, stopped: Callable[[], bool]
     Of an iterator, which may have no end, at most `limit` rows are read; once `stopped` says so, no more dicts are.
     """
     if kind := kind_among(frame, FRAMES):
-        with _reading("the table"):
+        with reading("the table"):
             return FRAMES[kind](frame)
     if not isinstance(frame, Iterable) or isinstance(frame, Mapping | str | bytes):
         raise _no_table(f"a {type_name(frame)} is no table")
@@ -55,7 +55,7 @@ def open_frame(frame: Any, limit: int | None = None, stopped: Callable[[], bool]
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def reading(what: str) -> Iterator[None]:
     """Say in a PianoError what cannot be read: each library has its own errors, for what is computed only now."""
     try:
         yield
@@ -94,7 +94,7 @@ class Frame(ABC):
             end = min(start + CHUNK_ROWS, self.count)
             values = []
             for name, place in zip(names, places, strict=True):
-                with _reading(f"the column {name!r}"):  # Python has no date in the year 100,000, for one
+                with reading(f"the column {name!r}"):  # Python has no date in the year 100,000, for one
                     values.append(self._values(place, start, end))
             for row in zip(*values, strict=True):
                 yield dict(zip(names, row, strict=True))

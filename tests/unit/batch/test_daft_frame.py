@@ -13,6 +13,7 @@ from row_models import RowModel
 from piano_jupyter import Piano
 from piano_jupyter.batch import Asker, RowTemplate, daft_runner, with_answers
 from piano_jupyter.batch.daft_frame import ask_frame
+from piano_jupyter.batch_records import BatchStatus
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import BatchProgress
@@ -140,6 +141,11 @@ async def test_a_daft_frame_in_map_keeps_its_answers_with_those_of_other_tables(
         assert len(counting.requests) - asked == len(texts) - 10
 
 
+@daft.func(use_process=False)
+def as_number(text: str) -> int:
+    return int(text)
+
+
 async def test_a_daft_frame_needs_a_server_and_has_no_limit_and_can_be_named_in_a_cell(tmp_path):
     frame = daft.from_pylist(ROWS)
     async with Piano(database=":memory:", workspace=tmp_path, model=RowModel(str)) as piano:
@@ -151,6 +157,10 @@ async def test_a_daft_frame_needs_a_server_and_has_no_limit_and_can_be_named_in_
             await piano.map(frame, "{{review}}")
         with pytest.raises(PianoError, match="known only once it runs"):
             await piano.plan_map(frame, "{{text}}")
+        broken = frame.with_column("n", as_number(daft.col("text")))
+        with pytest.raises(PianoError, match="the table cannot be read: "):
+            await piano.map(broken, "{{n}}", servers=["http://localhost:1/v1"])
+        assert [each.status for each in await piano.batches()] == [BatchStatus.FAILED]
     assert table_named("frame", {"frame": frame}) is frame
     assert (tables_in({"frame": frame}), columns_of(frame)) == (["frame"], ["id", "text", "by", "length"])
 
