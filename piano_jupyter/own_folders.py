@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 
 RUNTIME_FOLDERS = "/run/user"
-LAST_RESORT = Path("/tmp")  # noqa: S108  What is made there is checked.
+TEMPORARY = Path("/tmp")  # noqa: S108  What is made there is checked.
 
 
 def own_folders() -> list[Path]:
@@ -52,4 +52,5 @@ def possible_socket_folders() -> Iterator[Path]:
         if folder.startswith("/") and Path(folder).is_dir():
             yield Path(folder, "piano_jupyter")
     own_name = f"piano_jupyter-{os.getuid()}"
-    yield from dict.fromkeys((Path(tempfile.gettempdir(), own_name), LAST_RESORT / own_name))
+    # TMPDIR is only second: a shell or a batch job may have one of its own, and all processes must agree on the folder
+    yield from dict.fromkeys((TEMPORARY / own_name, Path(tempfile.gettempdir(), own_name)))

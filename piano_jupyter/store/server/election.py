@@ -31,8 +31,8 @@ STARTED = b"\1"  #: what a store process says before it says what is wrong, if a
 NO_SERVER = (FileNotFoundError, ConnectionRefusedError)
 #: What the process gets of the environment: to find its modules and its folders; no keys.
 ENVIRONMENT = {
-    *("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV"),
-    "XDG_RUNTIME_DIR",
+    *("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "VIRTUAL_ENV", "XDG_RUNTIME_DIR"),
+    *("PYTHONHOME", "PYTHONNOUSERSITE", "PYTHONPATH", "PYTHONUSERBASE"),
 }
 
 

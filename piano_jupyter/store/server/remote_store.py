@@ -77,7 +77,7 @@ class RemoteStore(SharedStore):
         self._thread: _LoopThread | None = None
         self._closed = False
         self._connection: ServerConnection | None = None
-        self._was_connected = False
+        self._was_connected = self._has_left_out = False
         self._connecting: asyncio.Lock
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
@@ -190,6 +190,17 @@ class RemoteStore(SharedStore):
             unsent = self._connection.writer.transport.get_write_buffer_size()
             if unsent + len(event) <= MAX_UNSENT_EVENT_BYTES:
                 self._send(wire.Publish(event))
+            elif not self._has_left_out:
+                self._has_left_out = True
+                self._keep(self._tell_that_some_were_left_out(self._connection))
+
+    async def _tell_that_some_were_left_out(self, connection: ServerConnection) -> None:
+        """Have the others read again what is kept, once the store process reads; it tells them if that ends instead."""
+        with contextlib.suppress(OSError):
+            await connection.writer.drain()
+        self._has_left_out = False
+        if connection is self._connection:
+            self._send(wire.Publish(b""))
 
     async def _connected(self) -> None:
         """Return once there is a connection. Raises StoreError."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from piano_jupyter.store.server.socket_folder import listening_socket, server_files
+from piano_jupyter.store.server.socket_folder import CannotShareError, listening_socket, server_files
 
 Connected = Callable[["ServerSocket", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -14,7 +14,7 @@ class ServerSocket:
 
     def __init__(self, database: str) -> None:
         """Raise CannotShareError where there can be none."""
-        self._files = server_files(database)
+        self._database, self._files = database, server_files(database)
         self._listening = listening_socket(self._files.socket)
         self._inode = self._files.socket.stat().st_ino
         self._server: asyncio.Server | None = None
@@ -24,6 +24,16 @@ class ServerSocket:
         self._server = await asyncio.start_unix_server(
             lambda reader, writer: connected(self, reader, writer), sock=self._listening
         )
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether kernels do not find it: it was removed, or they look in another folder by now."""
+        try:
+            return self._files != server_files(self._database) or self._files.socket.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
+        except (CannotShareError, OSError):
+            return False  # there is no better place
 
     def close(self) -> None:
         """Listen no more, and remove the socket, unless another process has put its own there."""

@@ -22,6 +22,7 @@ from piano_jupyter.store.server.socket_folder import CannotShareError, is_same_u
 from piano_jupyter.store.server.store_news import StoreNews
 from piano_jupyter.store.server.wire import frame, read_frame
 
+SOCKET_LOOK_S = 2.0  #: between two looks whether the socket is there: a cleaner of /tmp or a logout may remove it
 LOOK_TIMEOUT_S = 1.0  #: for a look at the file before a kernel is welcomed: the store may be busy for longer
 
 
@@ -72,7 +73,9 @@ class StoreServer:
 
     async def serve(self) -> None:
         """Serve until no kernel is left, or `leave` is called; then close the store."""
+        looking = asyncio.create_task(self._stay_reachable())
         await self._leaving.wait()
+        looking.cancel()
         await self._leases.close()
         await self._store.close()  # before the socket is gone: nobody starts another process meanwhile
         if self._socket is not None:
@@ -117,7 +120,7 @@ class StoreServer:
             return wire.Leaving()
         if own == theirs:
             return wire.Welcome(os.getpid(), self._database)
-        if theirs > own and not self._clients:
+        if not self._clients:
             self.leave()
             return wire.Leaving()
         others = ", ".join(dict.fromkeys(self._others()))
@@ -176,7 +179,7 @@ class StoreServer:
                 if request.id in connection.requests:
                     connection.requests[request.id].cancel()
             case wire.Publish():
-                self._push(wire.RelayedEvent(request.event), connection)
+                self._push(wire.RelayedEvent(request.event) if request.event else wire.Gap(), connection)
             case wire.Goodbye():
                 return request
         return None
@@ -252,6 +255,13 @@ class StoreServer:
         if self._clients:
             for sentence in self._news.take_notices():
                 self._push(wire.Notice(sentence))
+
+    async def _stay_reachable(self) -> None:
+        """Listen again where kernels look, if the socket was removed: no other process could have the database."""
+        while True:
+            await asyncio.sleep(SOCKET_LOOK_S)
+            if self._socket is not None and self._socket.is_lost:
+                self._move()
 
     def _move(self) -> None:
         """Listen where kernels look for the file in use, and leave the old path to the next process."""

@@ -64,7 +64,7 @@ class Cancel(msgspec.Struct, array_like=True, tag="cancel", frozen=True):
 
 
 class Publish(msgspec.Struct, array_like=True, tag="publish", frozen=True):
-    """An event for the other kernels."""
+    """An event for the other kernels; an empty one tells that some were left out."""
 
     event: bytes
 
@@ -120,7 +120,7 @@ class Notice(msgspec.Struct, array_like=True, tag="notice", frozen=True):
 
 
 class Gap(msgspec.Struct, array_like=True, tag="gap", frozen=True):
-    """The connection of another kernel broke: it may have stored something and not told it."""
+    """Another kernel may have stored something and not told it: its connection broke, or it had too much to tell."""
 
 
 FirstReply = Welcome | Refused | Leaving

@@ -41,6 +41,6 @@ def folders(monkeypatch):
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-        monkeypatch.setattr(own_folders, "LAST_RESORT", Path("/nowhere"))
+        monkeypatch.setattr(own_folders, "TEMPORARY", Path("/nowhere"))
         monkeypatch.setattr(own_folders, "RUNTIME_FOLDERS", "/nowhere")
         yield Path(folder)

@@ -15,12 +15,14 @@ from child import NOBODY, needs_root
 from making import Make
 from store_processes import opened, outcome
 from store_servers import CONNECT, NO_DELAYS, Heard, ended, killed_client, served
+from waiting import until
 
+from piano_jupyter import own_folders
 from piano_jupyter.errors import NotFoundError, StoreError, StoreLockedError
 from piano_jupyter.records import JobStatus, Notebook
 from piano_jupyter.store.base import Turn
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
-from piano_jupyter.store.server import client_connection, election, socket_folder, wire
+from piano_jupyter.store.server import client_connection, election, socket_folder, store_server, wire
 from piano_jupyter.store.server.client_connection import MAX_UNREAD_EVENT_BYTES
 from piano_jupyter.store.server.leases import Leases
 from piano_jupyter.store.server.remote_store import MAX_UNSENT_EVENT_BYTES, RemoteStore
@@ -66,10 +68,12 @@ async def test_of_several_that_need_it_at_once_one_starts_it(client):
 async def test_g20_the_process_is_detached_and_has_no_keys(client, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("PIANO_API_KEY", "sk-secret")
+    monkeypatch.setenv("PYTHONNOUSERSITE", "1")
     store = await client()
     process = Path(f"/proc/{store.server_pid}")
 
     assert b"sk-secret" not in (process / "environ").read_bytes()
+    assert b"PYTHONNOUSERSITE=1" in (process / "environ").read_bytes()  # it finds the modules that the kernel finds
     assert (process / "cwd").readlink() == Path("/")
     assert os.getsid(store.server_pid) != os.getsid(0)
     assert server_files(store.name).socket.stat().st_mode & 0o777 == 0o600
@@ -236,12 +240,13 @@ async def test_of_two_versions_that_are_needed_at_once_the_second_is_told_both(f
         await there.close()
 
 
-async def test_a_newer_version_replaces_an_older_one_that_nobody_uses(file):
-    async with served(file, version="0.0.1"):
-        newer = RemoteStore(file, options=NO_DELAYS)
-        await newer.open()
-        pid = newer.server_pid
-        await newer.close()
+@pytest.mark.parametrize("version", ["0.0.1", "99.0"])
+async def test_another_version_replaces_one_that_nobody_uses(file, version):
+    async with served(file, version=version):
+        store = RemoteStore(file, options=NO_DELAYS)
+        await store.open()
+        pid = store.server_pid
+        await store.close()
         await ended(pid)
 
         assert pid != os.getpid()
@@ -301,7 +306,8 @@ async def test_a_process_that_is_stopped_is_told_as_that(client, monkeypatch):
 
 async def test_j21_events_for_a_process_that_is_stopped_do_not_pile_up(client):
     heard = Heard()
-    talker, _ = await client(owner="a"), await client(owner="b", listener=heard.listener)
+    talker, other = await client(owner="a"), await client(owner="b", listener=heard.listener)
+    await talker.counts()  # by now it has heard that there is another one
     os.kill(talker.server_pid, signal.SIGSTOP)
     try:
         for _ in range(3 * MAX_UNSENT_EVENT_BYTES // 2**20):
@@ -311,11 +317,51 @@ async def test_j21_events_for_a_process_that_is_stopped_do_not_pile_up(client):
     finally:
         os.kill(talker.server_pid, signal.SIGCONT)
     await asked
+    for each in (other, talker):  # the other may have been cut off, and the talker has to hear that it is back
+        await each.counts()
     talker.publish(b"last")
     while b"last" not in heard.events:
         await heard.number(len(heard.events) + 1)
 
     assert len(heard.events) <= MAX_UNSENT_EVENT_BYTES // 2**20 + 2
+    await heard.missed.wait()  # so that what was left out is read
+
+
+async def test_of_an_event_that_is_too_large_to_be_told_the_others_know_that_they_missed_it(client):
+    heard = Heard()
+    talker, _ = await client(owner="a"), await client(owner="b", listener=heard.listener)
+    await talker.counts()  # by now it has heard that there is another one
+    talker.publish(bytes(MAX_UNSENT_EVENT_BYTES + 1))
+    await heard.missed.wait()
+    talker.publish(b"next")
+    await heard.number(1)
+
+    assert heard.events == [b"next"]
+
+
+async def test_j22_a_socket_that_is_removed_or_whose_folder_is_lost_is_made_again(file, folders, monkeypatch):
+    monkeypatch.setattr(store_server, "SOCKET_LOOK_S", 0.01)
+
+    async def found_by_another():
+        await asyncio.to_thread(until, server_files(str(file)).socket.exists)
+        newcomer = RemoteStore(file)
+        await newcomer.open()
+        assert {each.owner for each in await newcomer.clients()} >= {"a"}
+        await newcomer.close()
+
+    async with served(file):
+        first = RemoteStore(file, owner="a")
+        await first.open()
+        server_files(str(file)).socket.unlink()  # as those do that clean /tmp
+        await found_by_another()
+        shutil.rmtree(folders / "piano_jupyter")
+        await found_by_another()
+        with tempfile.TemporaryDirectory(dir="/tmp") as other:  # a logout removes the runtime folder
+            monkeypatch.setattr(own_folders, "TEMPORARY", Path(other))
+            monkeypatch.delenv("XDG_RUNTIME_DIR")
+            await found_by_another()
+            assert not list((folders / "piano_jupyter").iterdir())
+            await first.close()
 
 
 async def test_a_process_that_is_told_to_end_is_replaced_without_an_error(client):

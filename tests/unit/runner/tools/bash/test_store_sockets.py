@@ -21,7 +21,7 @@ from piano_jupyter.tool import ToolCallContext
 #: What leads to the socket, and where that points in the folder that tools reach.
 PLACES = {
     "the runtime folder": ("XDG_RUNTIME_DIR", "."),
-    "/tmp": ("LAST_RESORT", "."),
+    "/tmp": ("TEMPORARY", "."),
     "above TMPDIR": ("TMPDIR", "temporary"),
     "far above TMPDIR": ("TMPDIR", "a/b/c/d/e/f/g/h"),
 }
@@ -36,7 +36,7 @@ async def folder(request, monkeypatch):
         place.mkdir(parents=True, exist_ok=True)
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(place) if variable == "XDG_RUNTIME_DIR" else "")
         monkeypatch.setattr(own_folders, "RUNTIME_FOLDERS", "/nowhere")
-        monkeypatch.setattr(own_folders, "LAST_RESORT", place if variable == "LAST_RESORT" else Path("/nowhere"))
+        monkeypatch.setattr(own_folders, "TEMPORARY", place if variable == "TEMPORARY" else Path("/nowhere"))
         monkeypatch.setattr(tempfile, "tempdir", str(place) if variable == "TMPDIR" else "/nowhere")
         yield Path(short)
 
