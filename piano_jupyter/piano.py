@@ -1560,10 +1560,13 @@ class Piano:
         for thread in threads:
             for job in await self._parts.store.jobs(JobStatus.RUNNING, thread_id=thread.id):
                 raise PianoError(f"job {short(job.id)} runs in {thread.title!r}: wait for it, or cancel it first")
-        for thread in threads:
-            for job in await self._parts.store.jobs(JobStatus.QUEUED, thread_id=thread.id):
-                await self._parts.consumer.cancel(job)
-        return await self._parts.threads.delete(threads)
+
+        async def cancel_queued() -> None:
+            for thread in threads:
+                for job in await self._parts.store.jobs(JobStatus.QUEUED, thread_id=thread.id):
+                    await self._parts.consumer.cancel(job)
+
+        return await self._parts.threads.delete(threads, cancel_queued)
 
     async def fork_thread(self, message: Message | UUID | str, title: str | None = None) -> Thread:
         """Copy a conversation up to a message into a new thread, and make that the current one.

@@ -138,7 +138,7 @@ class Components:
         self.refresher = Refresher(
             store,
             self.job_results,
-            [each.refresh for each in (self.agents, self.approvals, self.consumer, self.producer)],
+            [each.refresh for each in (self.threads, self.agents, self.consumer, self.approvals, self.producer)],
             self.producer.left_elsewhere,
             self.relay.publish_here,
         )

@@ -41,7 +41,11 @@ class Approvals:
         return own if here else sorted([*own, *self._elsewhere.values()], key=lambda request: request.id)
 
     async def refresh(self) -> None:
-        """Read which calls of other notebooks wait."""
+        """Read which calls of other notebooks wait, and what was decided on those of this one."""
+        for approval, request, _ in tuple(self._waiting.values()):
+            still_open = {each.id for each in await self._store.open_approvals(approval.job_id)}
+            if approval.id not in still_open and approval.id in self._waiting:
+                await self._decide(approval, request.call, NO, allowed=False)  # too late: the first decision counts
         self._elsewhere.clear()
         for job in await self._store.jobs(JobStatus.RUNNING):
             waiting = await self._store.open_approvals(job.id)

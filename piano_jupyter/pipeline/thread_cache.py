@@ -21,7 +21,6 @@ from piano_jupyter.store.base import Store
 MIN_THREADS = 16  # that stay in the cache, however long they are
 MAX_MESSAGES = 4_000  # in the cache, where it has more threads than that; an empty thread counts as one
 CACHED_EVENTS = (
-    events.ThreadOpened,
     events.ThreadDeleted,
     events.BranchChosen,
     events.MessageEvent,
@@ -131,6 +130,12 @@ class ThreadCache:
         """Read a thread again when it is next used."""
         self._cached.pop(thread_id, None)
 
+    def begin(self, thread_id: UUID) -> None:
+        """Take in a thread that was opened here just now: it is empty, so there is nothing to read."""
+        read = asyncio.get_running_loop().create_future()
+        read.set_result(None)
+        self._add(thread_id, Conversation(), read)
+
     def forget_all(self) -> None:
         """Read every thread again when it is next used."""
         self._cached.clear()
@@ -152,10 +157,6 @@ class ThreadCache:
         conversation.load(messages, jobs, calls, chosen)
 
     def _follow(self, event: events.Event) -> None:
-        if isinstance(event, events.ThreadOpened):  # it is empty, so there is nothing to read
-            read = asyncio.get_running_loop().create_future()
-            read.set_result(None)
-            self._add(event.thread.id, Conversation(), read)
         if event.thread_id is None or event.thread_id not in self._cached:
             return
         conversation, _ = self._cached[event.thread_id]

@@ -1,7 +1,7 @@
 """Threads: opening, finding, changing and forking them, and reading their messages."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -57,14 +57,14 @@ class Threads:
     async def open(self, title: str, **fields: Any) -> Thread:
         """Create a thread and make it the current one; `fields` are those of `Thread`."""
         thread = Thread(id=self._clock.new_id(), title=self._title(title), inserted_at=self._clock.now(), **fields)
-        return await self._opened(await self._store.add_thread(thread))
+        thread = await self._store.add_thread(thread)
+        self._thread_cache.begin(thread.id)
+        return await self._opened(thread)
 
     async def add(self, thread: Thread, messages: Sequence[Message], calls: Sequence[ToolCall]) -> Thread:
         """Store an imported or forked thread, and make it the current one."""
         thread = replace(thread, title=self._title(thread.title))
-        thread = await self._opened(await self._store.add_conversation(thread, messages, calls))
-        self._thread_cache.forget(thread.id)  # the cache takes a thread that was opened for empty
-        return thread
+        return await self._opened(await self._store.add_conversation(thread, messages, calls))
 
     def _title(self, text: str) -> str:
         return short_title(self._mask(text))  # before it is cut: half a secret is no longer recognised
@@ -86,11 +86,11 @@ class Threads:
         threads = await self._store.threads()
         wanted = name.strip()
         digits = _digits(wanted)
-        for each in threads:
-            if each.title.casefold() == wanted.casefold() or (
-                len(digits) >= MIN_ID_DIGITS and each.id.hex.endswith(digits)
-            ):
-                return each
+        found = [each for each in threads if each.title.casefold() == wanted.casefold()]
+        if not found and len(digits) >= MIN_ID_DIGITS:
+            found = [each for each in threads if each.id.hex.endswith(digits)]
+        if found:
+            return found[0]
         known = NotFoundError.among("thread", wanted, [each.title for each in threads])
         raise NotFoundError(f"{known}; open one with %piano thread --new {wanted} (open_thread in Python)")
 
@@ -104,13 +104,14 @@ class Threads:
         await self.keep_current()
         return self.current
 
-    async def delete(self, threads: Sequence[Thread]) -> list[str]:
+    async def delete(self, threads: Sequence[Thread], cancel_queued: Callable[[], Awaitable[None]]) -> list[str]:
         """Delete threads from the database and its copies; return what may still hold them, a sentence each.
 
-        Raises StoreError while a job runs in one of them.
+        Raises StoreError while a job waits or runs in one of them: `cancel_queued` is called at the last moment.
         """
         ids = [thread.id for thread in threads]
         left = await self._store.erase(ids)  # first: whoever is stopped in the middle can delete the thread again
+        await cancel_queued()
         await self._store.delete_threads(ids)
         for each in ids:
             self._bus.publish(ThreadDeleted(thread_id=each))
@@ -130,10 +131,22 @@ class Threads:
         """Change a thread; one that is archived is no longer the current one."""
         if "title" in fields:
             fields["title"] = self._title(fields["title"])
-        thread = await self._store.update_thread(replace(thread, **fields))
+        kept = await self._store.thread(thread.id)  # who calls may have it as it was before another change
+        thread = await self._store.update_thread(replace(kept, **fields))
         self._bus.publish(ThreadChanged(thread_id=thread.id, thread=thread))
+        if fields.get("status") == "archived" and self.current is not None and self.current.id == thread.id:
+            self.current = None
         await self.keep_current()
         return thread
+
+    async def refresh(self) -> None:
+        """Read again what the current thread is, where another notebook may have changed or deleted it."""
+        if (current := self.current) is None:
+            return
+        try:
+            self._take_in(await self._store.thread(current.id))
+        except NotFoundError:
+            self._follow(ThreadDeleted(thread_id=current.id))
 
     def _follow(self, event: ThreadChanged | ThreadDeleted) -> None:
         """Take in what happened to a thread, in whichever notebook."""
@@ -141,8 +154,13 @@ class Threads:
         if isinstance(event, ThreadDeleted):
             self._deleted.add(event.thread_id)
             self.current = None if is_current else self.current
-        elif is_current:
-            self.current = event.thread if event.thread.status == "active" else None
+        else:
+            self._take_in(event.thread)
+
+    def _take_in(self, thread: Thread) -> None:
+        """Take in how a thread is now; one that is archived is no longer the current one, if it was active."""
+        if self.current is not None and self.current.id == thread.id:
+            self.current = thread if self.current.status == "archived" or thread.status == "active" else None
 
     async def messages(self, thread: Thread, last: int | None, at: Message | None = None) -> list[Message]:
         """Return a branch of a thread, or only its `last` messages, turn by turn."""

@@ -176,7 +176,7 @@ async def test_the_threads_of_a_notebook_are_those_it_has_sent_to_and_its_curren
 
 
 async def test_a_question_that_was_to_follow_an_older_one_than_the_newest_is_refused(store, make):
-    first = await store.add_message(make.message())
+    first = await store.add_message(make.message((await store.add_thread(make.thread())).id))
     await store.add_message(make.message())  # of another thread
     await store.add_message(make.message(first.thread_id, role="assistant"))
     second, late = make.message(first.thread_id), make.message(first.thread_id)
@@ -188,10 +188,17 @@ async def test_a_question_that_was_to_follow_an_older_one_than_the_newest_is_ref
     assert (len(await store.messages(first.thread_id)), await store.jobs()) == (3, kept[1])
     asked, _ = await store.enqueue(late, [make.job(late)], newest=kept[0].seq)
     assert (await store.enqueue(make.message(first.thread_id)))[0].seq > asked.seq
+    await store.cancel(kept[1][0], make.now())
+    for job in await store.jobs(JobStatus.QUEUED):
+        await store.cancel(job, make.now())
+    await store.delete_threads([first.thread_id])
+    with pytest.raises(NotFoundError, match="was deleted; ask in another one"):
+        await store.enqueue(late, [make.job(late)], newest=kept[0].seq)
+    assert await store.messages(first.thread_id) == await store.jobs() == []
 
 
 async def test_a_message_that_was_stored_before_a_newer_question_is_returned_as_it_is(store, make):
-    first = await store.add_message(make.message())
+    first = await store.add_message(make.message((await store.add_thread(make.thread())).id))
     asked = make.message(first.thread_id)
     kept = await store.enqueue(asked, newest=first.seq)
     await store.enqueue(make.message(first.thread_id))

@@ -621,6 +621,11 @@ async def test_a_thread_in_which_a_job_runs_is_not_deleted(store, make, running)
 
     assert await store.threads() == [other, thread]
     await store.cancel(job, make.now())
+    asked = make.message(thread.id)
+    _, [waiting] = await store.enqueue(asked, [make.job(asked)])
+    with pytest.raises(StoreError, match="waits in this thread: wait for it, or cancel it first"):
+        await store.delete_threads([other.id, thread.id])
+    await store.cancel(waiting, make.now())
     await store.delete_threads([other.id, thread.id])
     assert await store.threads() == []
     assert await store.jobs() == []

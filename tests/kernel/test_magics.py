@@ -430,6 +430,7 @@ def test_a_thread_is_opened_renamed_archived_and_found_again(kernel, stub_model)
     assert kernel.run("%piano thread clean data --archive").text == "archived; the next question opens a new thread"
     assert "Clean data" not in kernel.run("%piano threads").text
     assert "Clean data" in kernel.run("%piano threads --all").text
+    assert kernel.run("%piano thread clean data --rename Cleaner").text.startswith("current thread: Cleaner")
 
 
 def test_config_takes_effect_at_once(kernel, stub_model):

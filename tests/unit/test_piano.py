@@ -537,7 +537,15 @@ async def test_threads_are_found_renamed_listed_and_archived(piano_of, scripted)
         await piano.archive_thread(second)
         assert [thread.title for thread in await piano.threads("active")] == ["Une"]
         assert piano.thread is None
-        with pytest.raises(NotFoundError, match="no thread named 'Un'; known: Une, Second"):
+        piano.thread = await piano.find_thread("Second")  # one that is archived goes on where it is named
+        assert (await piano.rename_thread(second, "Deux")).status == "archived"
+        assert piano.thread.title == "Deux"
+        await piano.archive_thread(second)
+        assert piano.thread is None
+        await piano.rename_thread(first, second.id.hex[-6:])
+        assert (await piano.find_thread(second.id.hex[-6:])).id == first.id  # a title goes before an id
+        await piano.rename_thread(first, "Une")
+        with pytest.raises(NotFoundError, match="no thread named 'Un'; known: Une, Deux"):
             await piano.find_thread("Un")
 
 

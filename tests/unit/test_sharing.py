@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -20,9 +21,11 @@ from piano_jupyter.events import (
     JobQueued,
     JobStarted,
     MessageDelta,
+    ThreadOpened,
 )
 from piano_jupyter.pipeline.refresher import Refresher
 from piano_jupyter.records import JobStatus
+from piano_jupyter.store.masking_store import MaskingStore
 from piano_jupyter.store.server import workspace_store
 from piano_jupyter.store.server.remote_store import RemoteStore
 from piano_jupyter.testing import ScriptedModel, echo, tool_call
@@ -114,6 +117,43 @@ async def test_two_notebooks_see_each_other_s_threads_messages_and_agents(notebo
     assert (await a.status()).others == ["/notes/b.ipynb"]
 
 
+async def test_a_thread_that_another_notebook_forked_or_imported_is_not_taken_for_empty(notebooks):
+    a, b = await notebooks("a"), await notebooks("b")
+    events = b.events()
+    answer = await a.ask("hello from a")
+    exported = await a.export(a.thread, "jsonl")
+    for copying in (a.fork_thread(answer), a.import_thread(exported)):
+        copy = await copying
+        while (await first(events, ThreadOpened)).thread.id != copy.id:
+            pass
+        assert [each.content for each in await b.messages(copy)] == ["hello from a", answer.content]
+
+
+async def test_a_change_of_a_thread_keeps_what_another_notebook_changed_of_it(notebooks):
+    a, b = await notebooks("a"), await notebooks("b")
+    thread = await a.open_thread("old")
+    await b.rename_thread(thread, "new")
+    archived = await a.archive_thread(thread)
+    assert (archived.title, archived.status) == ("new", "archived")
+    assert await b.threads() == [archived]
+
+
+async def test_a_thread_that_was_deleted_unheard_gets_no_question(notebooks, database):
+    a = await notebooks("a")
+    thread = await a.open_thread("soon gone")
+    events, unheard = a.events(), RemoteStore(database)
+    await unheard.open()
+    await unheard.delete_threads([thread.id])
+    with pytest.raises(PianoError, match="was deleted; ask in another one"):
+        await a.ask("there?")
+    await unheard.close()  # which has a look at what is kept
+    await first(events, EventsMissed)
+
+    assert a.thread is None
+    assert (await a.ask("elsewhere")).content
+    assert [each.title for each in await a.threads()] == ["elsewhere"]
+
+
 async def test_pieces_of_an_answer_arrive_in_the_other_notebook_while_it_is_written(notebooks):
     held = asyncio.Event()
     a, b = await notebooks("a", held, "the end"), await notebooks("b")
@@ -158,6 +198,26 @@ async def test_an_approval_may_be_given_in_the_other_notebook_and_the_first_answ
     assert await a.approvals() == await b.approvals() == await late.approvals() == []
     assert request.always in a.config.rules
     assert request.always not in b.config.rules  # which may have another workspace
+
+
+async def test_an_approval_that_was_given_unheard_counts_at_once(notebooks, database):
+    @tool(asks=True)
+    def secret() -> str:
+        """Return the secret."""
+        return "42"
+
+    a = await notebooks("a", tool_call("secret"), "done", tools=[secret])
+    await a.update_agent("Assistant", enabled_tools=["secret"])
+    events, unheard = a.events(), RemoteStore(database)
+    job = await a.send("what is it?")
+    await first(events, ApprovalRequested)
+    await unheard.open()
+    [asked] = await unheard.open_approvals(job.id)
+    await unheard.decide_approval(replace(asked, allowed=True, note="yes", decided_at=asked.requested_at))
+    await unheard.close()  # which has a look at what is kept
+
+    assert (await a.wait(job)).content == "done"
+    assert [call.result for call in await a.tool_calls(a.thread)] == ["42"]
 
 
 async def test_what_a_tool_may_do_more_is_approved_in_another_notebook_that_was_opened_later(notebooks):
@@ -290,7 +350,7 @@ async def test_an_answer_that_two_notebooks_regenerate_at_once_is_asked_for_once
     assert len(await a.jobs()) == 2
 
 
-async def test_a_thread_that_is_deleted_elsewhere_ends_what_waits_in_it(notebooks):
+async def test_a_thread_that_is_deleted_elsewhere_ends_what_waits_in_it(notebooks, monkeypatch):
     a, b = await notebooks("a"), await notebooks("b")
     thread = await a.open_thread("soon gone")
     await b.stop()
@@ -301,6 +361,17 @@ async def test_a_thread_that_is_deleted_elsewhere_ends_what_waits_in_it(notebook
     for each in waiting:
         with pytest.raises(PianoError, match=r"cancelled|no job"):  # by when it began to wait
             await each
+    thread = await a.open_thread("soon gone")
+    erase, late = MaskingStore.erase, []
+
+    async def erase_while_b_asks(store, *threads):
+        late.append(await b.send("hello", thread=thread))
+        return await erase(store, *threads)
+
+    monkeypatch.setattr(MaskingStore, "erase", erase_while_b_asks)
+    assert await a.delete_thread(thread) == []
+    with pytest.raises(PianoError, match=r"cancelled|no job"):
+        await b.wait(late[0])
     await b.start()
     await b.drain()
     with pytest.raises(PianoError, match="'soon gone' was deleted"):

@@ -158,9 +158,10 @@ class Operations:
         return list(attachments_of_json(str(found[0][0]))) if found else []
 
     def delete_threads(self, threads: Sequence[UUID]) -> None:
-        running = [job for each in threads for job in self.jobs(JobStatus.RUNNING, thread_id=each)]
-        if running:
-            raise StoreError(f"job {short(running[0].id)} runs in this thread: wait for it, or cancel it first")
+        for each in threads:
+            for job in self.jobs(JobStatus.RUNNING, JobStatus.QUEUED, thread_id=each):
+                does = "runs" if job.status is JobStatus.RUNNING else "waits"
+                raise StoreError(f"job {short(job.id)} {does} in this thread: wait for it, or cancel it first")
         ids = {"ids": list(threads)}
         for query in queries.DELETE_THREADS.values():
             self._connection.execute(query, ids)
@@ -174,6 +175,8 @@ class Operations:
             kept = self._all(Job, queries.JOBS_OF_MESSAGE, message_id=message.id) if jobs else []
             asked = {job.id for job in jobs}
             return known, [job for job in kept if job.id in asked] or kept  # others may have been added since
+        if newest is not None and self._find(Thread, message.thread_id) is None:
+            raise NotFoundError(f"the thread {short(message.thread_id)} was deleted; ask in another one")
         if newest is not None and self._has_newer_question(message.thread_id, newest):
             raise StaleThreadError(
                 f"thread {short(message.thread_id)} has a newer question than the one it was to follow; ask again"
