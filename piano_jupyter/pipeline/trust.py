@@ -31,8 +31,15 @@ class Trust:
     def __init__(self, path: str, workspace: Callable[[], Path], *, in_memory: bool) -> None:
         self.path, self._workspace, self.in_memory = path, workspace, in_memory
         self._id: UUID | None = None
-        self.is_trusted = in_memory  #: whether the database is the user's own
+        self._is_trusted = in_memory
         self.problem = ""  #: why that could not be looked up or recorded; "" if it could
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the database is the user's own; another notebook may have made or trusted it a moment ago."""
+        if not self._is_trusted and self._id is not None:
+            self._look_up()
+        return self._is_trusted
 
     def open(self, identity: DatabaseIdentity) -> None:
         """Look up whether the database is trusted; record one that this process has made. Blocks on file access."""
@@ -41,18 +48,22 @@ class Trust:
             return
         if identity.is_new or identity.id in _made_here:
             self.grant()
-            return
+        else:
+            self._look_up()
+
+    def _look_up(self) -> None:
+        self.problem = ""
         try:
-            self.is_trusted = stat.S_ISREG(self._record().stat().st_mode)
+            self._is_trusted = stat.S_ISREG(self._record().stat().st_mode)
         except (FileNotFoundError, NotADirectoryError):
-            self.is_trusted = False
+            self._is_trusted = False
         except OSError as error:
             self.problem = f"which databases are yours cannot be looked up ({_described(error)})"
 
     def grant(self) -> None:
         """Trust the database from now on, or until this process ends if that cannot be recorded."""
         assert self._id is not None
-        self.is_trusted = True
+        self._is_trusted = True
         _made_here.add(self._id)
         about = {"path": self.path, "since": datetime.now(UTC).isoformat(timespec="seconds")}
         try:

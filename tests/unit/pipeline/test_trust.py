@@ -13,7 +13,8 @@ from child import needs_root, run_child, users_folder
 from piano_jupyter import Piano, tool
 from piano_jupyter.errors import PianoError
 from piano_jupyter.events import MessageDelta
-from piano_jupyter.pipeline.trust import data_folder
+from piano_jupyter.pipeline.trust import Trust, data_folder
+from piano_jupyter.records import DatabaseIdentity
 
 DEADLINE = 10  # seconds
 
@@ -138,6 +139,19 @@ async def test_the_next_kernel_trusts_a_trusted_database(foreign, piano_of, scri
     async with piano_of(scripted()) as piano:
         assert piano.trusted
         assert piano.distrust() == ""
+
+
+async def test_a_database_that_another_notebook_made_or_trusts_a_moment_later_is_trusted_here(
+    foreign, piano_of, scripted, database, tmp_path
+):
+    async with piano_of(scripted()) as piano:
+        assert not piano.trusted
+        ((identity,),) = await piano.sql("SELECT id FROM identity")
+        Trust(str(database), lambda: tmp_path, in_memory=False).open(DatabaseIdentity(identity, is_new=True))
+
+        assert piano.trusted
+        assert piano.notices() == []
+        assert (await piano.agent("Assistant")).enabled_tools == ("act",)
 
 
 async def test_a_copy_of_a_database_is_the_same_database(piano_of, scripted, database, tmp_path):
