@@ -256,6 +256,22 @@ async def test_a_copy_of_the_day_is_made_as_it_is_closed_and_none_where_nothing_
     assert Path(first.file).stat().st_mtime == before
 
 
+async def test_a_copy_that_a_wrong_clock_has_dated_into_the_future_does_not_stop_the_copies(piano_of, tmp_path):
+    async with piano_of("one", "two") as piano:
+        await piano.ask("first")
+        wrong = Path(await piano.backup())
+        wrong = wrong.rename(wrong.with_name("2099-01-01.duckdb"))
+        older(wrong, -10_000)
+        await piano.ask("second")
+        copies = [await piano.backup(), await piano.backup(), await piano.backup(tmp_path / "mine.duckdb")]
+
+    assert [Path(each).name for each in copies] == [today(), today(), "mine.duckdb"]
+    for each in copies:
+        async with piano_of(database=each) as copy:
+            assert [thread.title for thread in await copy.threads()] == ["first"]
+            assert len(await copy.messages((await copy.threads())[0])) == 4
+
+
 async def test_a_large_file_is_not_copied_as_it_is_closed(piano_of, folder, monkeypatch):
     monkeypatch.setattr("piano_jupyter.store.duckdb.database.MAX_BYTES_AT_CLOSE", 1000)
     async with piano_of("one") as piano:

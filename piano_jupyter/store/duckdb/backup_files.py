@@ -27,8 +27,9 @@ MAX_BYTES_AT_CLOSE = 64_000_000  #: of a file that is copied while it is closed:
 MEMORY = ":memory:"
 OWN_NAME = "piano.duckdb"
 UNFINISHED = ".new-"
+OF_A_DAY = "of that day"
 KINDS = {
-    re.compile(r"\d{4}-\d\d-\d\d\.duckdb"): "of that day",
+    re.compile(r"\d{4}-\d\d-\d\d\.duckdb"): OF_A_DAY,
     re.compile(r"before-\d+-.*\.duckdb"): "before an upgrade of the tables",
     re.compile(r"replaced-.*\.duckdb"): "put aside by a restore",
 }
@@ -90,10 +91,17 @@ def damaged(real: str) -> list[Path]:
 
 def is_due(real: str, now: float, older_than_s: float) -> bool:
     """Return whether something changed since the newest copy of a day, and that is older than so many seconds."""
-    daily = [each.stat().st_mtime for each in _files(real) if re.fullmatch(r"\d{4}-.*", each.name)]
-    newest = max(daily, default=0.0)
+    copy = newest_daily(real, now)
+    newest = copy.stat().st_mtime if copy else 0.0
     changed = max((each.stat().st_mtime for each in (Path(real), Path(f"{real}.wal")) if each.exists()), default=0.0)
-    return changed > newest and not 0 <= now - newest < older_than_s
+    return changed > newest and now - newest >= older_than_s
+
+
+def newest_daily(real: str, now: float) -> Path | None:
+    """Return the newest copy of a day, but for those that a wrong clock has dated into the future."""
+    files = [each for each in _files(real) if _about(each) == OF_A_DAY]
+    daily = [each for each in files if each.stat().st_mtime <= now]
+    return max(daily, key=lambda each: each.stat().st_mtime, default=None)
 
 
 def day_name(now: float) -> str:

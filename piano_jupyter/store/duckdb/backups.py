@@ -33,8 +33,7 @@ def backup(cursor: ReadCursor[Any], older_than_s: float = 0.0) -> str:
         return ""
     name = backup_files.backup_folder(real) / backup_files.day_name(now)
     if not backup_files.is_due(real, now, older_than_s):
-        newest = [each.file for each in backup_files.backups(real) if Path(each.file).name[0].isdigit()]
-        return newest[0] if newest else ""
+        return str(backup_files.newest_daily(real, now) or "")
     if older_than_s and Path(real).stat().st_size > backup_files.MAX_TOTAL_BYTES:
         return ""
     try:

@@ -89,7 +89,7 @@ class OpenCursor(Protocol):
 
     ended: threading.Event
 
-    def stop(self) -> None: ...
+    def stop(self, *, postpone: bool = False) -> None: ...
 
 
 class Database:
@@ -247,11 +247,11 @@ class Database:
         return self.do(lambda tables: tables.identity())
 
     def compact(self) -> None:
-        """Rewrite the file, without the bytes of what was deleted. Reads that are under way are stopped."""
+        """Rewrite the file, without the bytes of what was deleted. Reads that are under way are postponed."""
         self.reopen_if_broken()
         if not self._real_path:
             return
-        self._stop_reads()
+        self._stop_reads(postpone=True)
         if self.open_cursors:
             raise StoreError(f"database {self.name} is still being read; try again")
         try:
@@ -304,9 +304,9 @@ class Database:
         self._stop_reads()  # while a cursor is open, connecting returns the same broken database
         self.connection.close()
 
-    def _stop_reads(self) -> None:
+    def _stop_reads(self, *, postpone: bool = False) -> None:
         for cursor in tuple(self.open_cursors):
-            cursor.stop()
+            cursor.stop(postpone=postpone)
             cursor.ended.wait(READ_STOP_TIMEOUT_S)
 
     def _release_lock(self) -> None:

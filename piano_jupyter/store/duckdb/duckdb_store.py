@@ -58,7 +58,7 @@ class DuckDBStore(Store):
         self._notify, self._changed = notify, changed
         self.problem = ""  #: why nothing can be stored at present
         self._threads: _StoreThreads | None = None
-        self._reports: set[ReadCursor[Any]] = set()
+        self._reads: dict[ReadCursor[Any], WriterThread[ThreadLocalState]] = {}
 
     async def open(self) -> None:
         if self._threads is not None and not self._threads.writer.closed:
@@ -91,12 +91,10 @@ class DuckDBStore(Store):
     async def call(self, operation: str, /, *arguments: Any, **options: Any) -> Any:
         """Run an operation on the thread where it delays nobody else."""
         if report := REPORTS.get(operation):
-            return await self._stoppable(
-                ReadCursor(lambda cursor: report(cursor, *arguments, **options)), self._opened().reporter
-            )
+            return await self._read(lambda cursor: report(cursor, *arguments, **options), self._opened().reporter)
         if copy := COPIES.get(operation):
-            return await self._stoppable(
-                ReadCursor(lambda cursor: copy(cursor, *arguments, **options), copies=True), self._opened().copier
+            return await self._read(
+                lambda cursor: copy(cursor, *arguments, **options), self._opened().copier, copies=True
             )
         if work := FILE_WORK.get(operation):
             return await self._opened().writer.run(work, alone=True)
@@ -104,31 +102,42 @@ class DuckDBStore(Store):
             return await self._opened().writer.run(lambda database: database.delete_threads(*arguments, **options))
         do = methodcaller(operation, *arguments, **options)
         if operation in MANY_ROWS:
-            return await self._read(ReadCursor(lambda cursor: do(BatchOperations(cursor))), self._opened().reader)
+            return await self._read(lambda cursor: do(BatchOperations(cursor)), self._opened().reader)
         return await self._opened().writer.run(lambda database: database.do(do))
 
-    async def _stoppable(self, cursor: "ReadCursor[Any]", thread: "WriterThread[ThreadLocalState]") -> Any:
-        self._reports.add(cursor)
-        try:
-            return await self._read(cursor, thread)
-        finally:
-            self._reports.discard(cursor)
+    async def _read(
+        self,
+        read: "Callable[[ReadCursor[Any]], Result]",
+        thread: "WriterThread[ThreadLocalState]",
+        *,
+        copies: bool = False,
+    ) -> Result:
+        """Run a read on another thread, after every operation that was called before it; closing may stop it.
 
-    async def _read(self, cursor: "ReadCursor[Result]", thread: "WriterThread[ThreadLocalState]") -> Result:
-        """Run a read on another thread, after every operation that was called before it."""
-        try:
-            await self._opened().writer.run(cursor.borrow, alone=True)
-            return await thread.run(cursor.run, alone=True)
-        except asyncio.CancelledError:
-            cursor.stop()  # it would block the thread for all others
-            raise
-        except StoreError:
-            cursor.give_back()  # the thread may be closed and never run it
-            raise
+        It is run again if it was stopped because the file had to be rewritten.
+        """
+        while True:
+            cursor = ReadCursor(read, copies=copies)
+            self._reads[cursor] = thread
+            try:
+                await self._opened().writer.run(cursor.borrow, alone=True)
+                return await thread.run(cursor.run, alone=True)
+            except asyncio.CancelledError:
+                cursor.stop()  # it would block the thread for all others
+                raise
+            except StoreError:
+                cursor.give_back()  # the thread may be closed and never run it
+                if not cursor.is_postponed or cursor not in self._reads:
+                    raise
+            finally:
+                self._reads.pop(cursor, None)
 
     def _stop_reports(self) -> None:
-        for report in tuple(self._reports):
-            report.stop()
+        """Stop the reads that would delay the close."""
+        for cursor, thread in tuple(self._reads.items()):
+            if self._threads is not None and thread is not self._threads.reader:
+                del self._reads[cursor]
+                cursor.stop()
 
     def _opened_database(self) -> Database:
         return Database(self.name, self._notify, self._set_state, self._network_disk, self._saves_lost)

@@ -40,6 +40,7 @@ class ReadCursor(Generic[Result]):
         self._read, self._copies = read, copies
         self._guard = threading.Lock()
         self._stopped = False
+        self.is_postponed = False  #: whether it was stopped to be run again
         self._borrowed: tuple[Database, duckdb.DuckDBPyConnection] | None = None
         self.ended = threading.Event()
 
@@ -85,9 +86,9 @@ class ReadCursor(Generic[Result]):
                 self._borrowed[0].translate(error) if self._borrowed is not None else StoreError(duckdb_message(error))
             )
 
-    def stop(self) -> None:
+    def stop(self, *, postpone: bool = False) -> None:
         with self._guard:
-            self._stopped = True
+            self._stopped, self.is_postponed = True, postpone
             if self._borrowed is not None:
                 self._borrowed[1].interrupt()
 

@@ -529,6 +529,23 @@ async def test_a_cancelled_query_lets_others_run(make):
     assert asked.cancelled()
 
 
+async def test_reads_and_copies_that_a_rewrite_of_the_file_stops_are_done_after_it(tmp_path, make):
+    async with opened(tmp_path / "piano.duckdb") as store:
+        first = await store.add_message(make.message("fox" * 100_000))
+        for _ in range(20):
+            await store.add_message(make.message("fox" * 100_000, thread_id=first.thread_id))
+        asked = [
+            asyncio.ensure_future(each)
+            for _ in range(10)
+            for each in (store.messages(first.thread_id), store.sql("FROM messages"), store.backup())
+        ]
+        await asyncio.sleep(0)  # they stand in line
+        await store.compact()
+        read = await asyncio.gather(*asked)
+
+    assert {len(each) for each in read if not isinstance(each, str)} == {21}
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_closing_stops_running_and_queued_queries(tmp_path, at_once):
     store = DuckDBStore(tmp_path / "piano.duckdb")
