@@ -44,8 +44,22 @@ class LoopThread:
             raise
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
+    def check(self) -> None:
+        """Raise PianoError where a wait for the loop would never end: in a forked process, and on its own thread."""
+        self.fork_guard.check()
+        if threading.current_thread() is self._thread:
+            raise PianoError(
+                "a tool that is an async function runs on the chat's own loop, which cannot wait for itself: define "
+                "the tool with def, or await the verbs of piano in it"
+            )
+
     def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine and wait for it, from any thread except the loop's; an interrupt cancels it."""
+        """Run a coroutine and wait for it, from any thread; an interrupt cancels it. Raises PianoError, see `check`."""
+        try:
+            self.check()
+        except PianoError:
+            work.close()  # it is never awaited
+            raise
         future = self.submit(work)
         try:
             return future.result(timeout)

@@ -138,7 +138,7 @@ class Session:
     @no_var_expand
     def magic(self, line: str, cell: str | None = None) -> Any:
         """Ask an agent, or inspect and control the chat: `%piano help` lists the sub-commands."""
-        self.loop.fork_guard.check()
+        self.loop.check()
         before, self._caller = self._caller, caller_variables(self.shell)
         try:
             return self._run_magic(self, line, cell)

@@ -285,6 +285,23 @@ def test_an_exit_in_a_tool_a_repr_or_a_task_left_behind_does_not_end_the_kernel(
     assert "RuntimeError(\"an agent's code cannot" in kernel.run("task.exception()").text
 
 
+def test_an_async_tool_that_would_wait_for_the_loop_that_it_runs_on_is_told_so(kernel, stub_model):
+    kernel.run(
+        "from piano_jupyter import tool\n"
+        "@tool\nasync def title() -> str:\n    'Title.'\n    return piano.thread.title\n"
+        "@tool\nasync def list_them() -> str:\n    'List.'\n    get_ipython().run_line_magic('piano', 'threads')\n"
+        "@tool\nasync def count() -> int:\n    'Count.'\n    return len(await piano.threads())"
+    )
+    kernel.run("%piano agent Assistant --tools title,list_them,count")
+    stub_model.says(tool_call("title"), tool_call("list_them"), tool_call("count"), "done")
+    cell = kernel.run("%%piano\ngo")
+
+    title, listed, counted = [each["messages"][-1]["content"] for each in stub_model.requests[1:]]
+    for each in (title, listed):
+        assert "runs on the chat's own loop, which cannot wait for itself: define the tool with def" in each
+    assert (counted, cell.status) == ("1", "ok")
+
+
 @pytest.mark.parametrize("before", ["1", "%unload_ext piano_jupyter"])
 def test_the_user_can_still_end_the_kernel(kernel, before):
     kernel.run(before)
