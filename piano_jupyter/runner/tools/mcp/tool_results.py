@@ -86,9 +86,7 @@ def _image(data: Any, mime: str) -> tuple[str, Attachment | None]:
     if mime not in PICTURES:
         return f"[an image of the type {truncated(mime, 40)!r} was not kept]", None
     try:
-        text = "".join(
-            str(data).rpartition(",")[2].split()
-        )  # some write a data URL, break its lines, or do not fill it
+        text = "".join(str(data).rpartition(",")[2].split())  # some write a data URL, break lines, or do not fill it
         content = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         found = displayed_attachment({mime: content})
     except (binascii.Error, ValueError):
