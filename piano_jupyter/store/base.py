@@ -189,7 +189,7 @@ class Store(Backend):
 
         A message whose id is known is not stored again: what was stored the first time is returned. With `newest`, the
         `seq` of what the caller knows as the thread's newest message, raises StaleThreadError if the thread has a
-        question that is newer than that.
+        question that is newer than that, and NotFoundError if it was deleted.
         """
 
     async def add_message(self, message: Message, job: Job | None = None) -> Message:

@@ -258,6 +258,11 @@ PASTE = """(box, [name, type, content]) => {
     data.items.add(new File([bytes], name, { type }));
     box.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }));
 }"""
+PASTE_WHILE_A_THREAD_IS_OPENED = f"""(box, given) => {{
+    document.activeElement.blur();
+    box.closest('.piano-panel').querySelector('header [aria-label="New thread"]').click();
+    ({PASTE})(box, given);
+}}"""
 DROP = PASTE.replace(
     "new ClipboardEvent('paste', { clipboardData: data,", "new DragEvent('drop', { dataTransfer: data,"
 )
@@ -300,7 +305,8 @@ def test_a_pasted_image_and_a_dropped_text_go_with_the_question(notebook, stub_m
 def test_p2_a_file_that_cannot_be_sent_is_refused_with_a_sentence(notebook, name, content, words):
     nb = opened(notebook)
 
-    box(nb).evaluate(PASTE, [name, "application/octet-stream", in_base64(content)])
+    box(nb).evaluate(PASTE_WHILE_A_THREAD_IS_OPENED, [name, "application/octet-stream", in_base64(content)])
+    expect(box(nb)).to_be_focused()  # in the new thread
 
     expect(nb.panel.get_by_role("alert").first).to_contain_text(words)
     expect(nb.panel.locator(".piano-chip")).to_have_count(0)

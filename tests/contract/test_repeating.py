@@ -98,9 +98,12 @@ def demand(batch):
     return RowDemand(batch_id=batch.id, owner="kernel", in_flight=0, wanted=2, limit=4, **server)
 
 
-def question(make):
+NEWER = 1_000_000  # than the `seq` of any message here
+
+
+def question(talk, make):
     """Return the arguments of a question to two agents."""
-    message = make.message()
+    message = make.message(talk.thread.id)
     return [message, [make.job(message), make.job(message)]]
 
 
@@ -125,7 +128,7 @@ def arguments(talk, make):
         "kept_thread": [Notebook("k1", "/a.ipynb")],
         "choose_branch": [talk.thread.id, ChosenBranch(talk.said.id, 1)],
         "chosen_branch": [talk.thread.id],
-        "enqueue": [*question(make), 0],
+        "enqueue": [*question(talk, make), NEWER],
         "add_message": [make.message()],
         "add_jobs": [[make.job(talk.said), make.job(talk.said)]],
         "add_conversation": conversation(make),

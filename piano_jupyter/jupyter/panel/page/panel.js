@@ -117,11 +117,12 @@ class Panel {
     this.link.close();
   }
 
-  // have the kernel do something; a failure is shown, and told to onDone(error)
+  // have the kernel do something; a failure is shown, and told to onDone(error); success ends what was said before it
   act(what, content = {}, onDone = () => {}, action = undefined) {
+    const before = this.notice.textContent;
     const done = ({ error, reply }) => {
       if (error) this.showNotice(error);
-      else if (!this.overdue) this.showNotice("");
+      else if (!this.overdue && this.notice.textContent === before) this.showNotice("");
       onDone(error, reply);
     };
     return this.link.request(what, content, done, action);

@@ -7,6 +7,7 @@ import pytest
 
 from piano_jupyter.errors import (
     ContextOverflowError,
+    KeyRejectedError,
     ModelError,
     ModelNotServedError,
     ModelRefusedError,
@@ -281,7 +282,7 @@ def test_an_unexpected_chunk_is_an_error_that_shows_it():
             ContextOverflowError,
             "8,192",
         ),
-        (401, '{"error":{"message":"Invalid API Key"}}', ModelError, "PianoConfig.api_key"),
+        (401, '{"error":{"message":"Invalid API Key"}}', KeyRejectedError, "PianoConfig.api_key"),
         (404, '{"error":"no router for requested model"}', ModelNotServedError, "no router for requested model"),
         (404, '{"detail": "Not Found"}', ModelNotServedError, "(Not Found)"),
         (429, "{}", ModelUnavailableError, "busy"),
