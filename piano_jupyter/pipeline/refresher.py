@@ -15,6 +15,7 @@ from piano_jupyter.records import Job, JobStatus
 from piano_jupyter.store.base import Store
 
 log = logger(__name__)
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0  #: before what could not be read is read again: somebody may wait for it
 
 
 class Refresher:
@@ -49,18 +50,25 @@ class Refresher:
             await asyncio.wait([self._task])
 
     async def _refresh(self) -> None:
+        pause = FIRST_PAUSE_S
         while self._again:
             self._again = False
             try:
-                for step in self._steps:
-                    await step()
-                for job_id in self._job_results.expected:
-                    await self._publish_end(job_id)
-                for job in await self._find_left():
-                    self._job_results.give_up(job)
-                self._publish_here(EventsMissed())
-            except PianoError as error:  # the next question meets it, too
-                log.warning("what other notebooks did could not be read: %s", error)
+                await self._refresh_once()
+            except PianoError as error:
+                log.warning("what other notebooks did could not be read yet: %s", error)
+                self._again = True
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _refresh_once(self) -> None:
+        for step in self._steps:
+            await step()
+        for job_id in self._job_results.expected:
+            await self._publish_end(job_id)
+        for job in await self._find_left():
+            self._job_results.give_up(job)
+        self._publish_here(EventsMissed())
 
     async def _publish_end(self, job_id: UUID) -> None:
         try:
