@@ -877,15 +877,18 @@ class Piano:
             'Paris.'
         """
         await self._find_present_server()
-        if why := self._parts.unfinished.why_held(job):
-            raise PianoError(f"job {short(job.id)} waits: {why}")
-        if job.id not in self._parts.job_results.expected:  # it has ended, or another notebook runs it
-            await self._expect(job)
-        if answer := await self._parts.job_results.answer(job):
-            return answer
-        job = await self._parts.store.job(job.id)
-        if job.status is JobStatus.QUEUED:
-            raise PianoError(f"job {short(job.id)} waits: {self._why_gone(job)}")
+        while True:
+            if why := self._parts.unfinished.why_held(job):
+                raise PianoError(f"job {short(job.id)} waits: {why}")
+            if job.id not in self._parts.job_results.expected:  # it has ended, or another notebook runs it
+                await self._expect(job)
+            if answer := await self._parts.job_results.answer(job):
+                return answer
+            job = await self._parts.store.job(job.id)
+            if job.status not in ACTIVE:
+                break
+            if await self._is_left(job):
+                raise PianoError(f"job {short(job.id)} waits: {self._why_gone(job)}")
         if job.status is not JobStatus.DONE:
             raise PianoError(job.reason or f"job {short(job.id)} was {job.status}")
         said = await self._parts.store.messages(job.thread_id)
@@ -896,8 +899,12 @@ class Piano:
         results = self._parts.job_results
         results.expect(job)  # first: its end may come now
         now = await self._parts.store.job(job.id)
-        if now.status not in ACTIVE or now.id in {each.id for each in await self._parts.producer.left()}:
-            results.forget(job)
+        if now.status not in ACTIVE or await self._is_left(now):
+            results.give_up(job)
+
+    async def _is_left(self, job: Job) -> bool:
+        """Return whether a job waits whose notebook is gone."""
+        return job.id in {each.id for each in await self._parts.producer.left()}
 
     def events(self, thread: Thread | None = None) -> EventStream:
         """Follow what happens from now on.

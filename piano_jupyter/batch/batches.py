@@ -157,12 +157,13 @@ class Batches:
 
     async def all(self) -> list[Batch]:
         """Return all batches, oldest first; one that runs in a process that is gone is interrupted."""
-        alive = {*await self._owner.alive(), self._owner.process}
+        batches = await self._store.batches()
+        alive = {*await self._owner.alive(), self._owner.process}  # last: one that came meanwhile may have opened one
         return [
             replace(each, status=BatchStatus.INTERRUPTED)
             if each.status is BatchStatus.RUNNING and each.owner not in alive
             else each
-            for each in await self._store.batches()
+            for each in batches
         ]
 
     async def running(self) -> list[Batch]:

@@ -14,7 +14,7 @@ from piano_jupyter import events
 from piano_jupyter.bus import EventBus
 from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import PianoError
+from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.logs import logger
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.messages import QuestionSender
@@ -138,24 +138,39 @@ class Consumer:
     async def refresh(self) -> None:
         """Stop the jobs that are not this process's any more, where that was not told."""
         for job, _ in tuple(self._running.values()):
-            now = await self._store.job(job.id)
-            if (now.status, now.owner, now.request_id) != (JobStatus.RUNNING, job.owner, job.request_id):
-                await self._stop_run(job.id)
+            await self._stop_unless_held(job)
 
     def _follow(self, event: events.JobCancelled) -> None:
         """Stop a job that another notebook has cancelled."""
         if event.job_id in self._running and event.job_id not in self._cancelling:
-            task = asyncio.create_task(self._stop_run(event.job_id), name=f"piano-stop-{event.job_id}")
+            job, _ = self._running[event.job_id]
+            task = asyncio.create_task(self._stop_cancelled(job), name=f"piano-stop-{job.id}")
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
 
-    async def _stop_run(self, job_id: UUID) -> None:
+    async def _stop_cancelled(self, job: Job) -> None:
+        """Stop a job that was cancelled, unless it was retried since: an event may come late."""
+        try:
+            await self._stop_unless_held(job)
+        except PianoError as error:  # the connection broke: all is read again once there is another
+            log.warning("what became of job %s could not be read: %s", job.id, error)
+
+    async def _stop_unless_held(self, job: Job) -> None:
         """Stop a job whose end is stored, or that another process runs."""
-        _, task = self._running.get(job_id, (None, None))
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-            self._forget(job_id)
+        if not await self._is_held(job):
+            running, task = self._running.get(job.id, (None, None))
+            if running is job and task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+                self._forget(job.id)
+
+    async def _is_held(self, job: Job) -> bool:
+        """Return whether the store has a job as run by this process, under the claim that it has."""
+        try:
+            now = await self._store.job(job.id)
+        except NotFoundError:  # its thread was deleted
+            return False
+        return (now.status, now.owner, now.request_id) == (JobStatus.RUNNING, job.owner, job.request_id)
 
     async def _run_jobs(self) -> None:
         while True:

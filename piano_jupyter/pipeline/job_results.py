@@ -57,12 +57,8 @@ class JobResults:
         if job.id not in self._results:
             self._results[job.id] = asyncio.get_running_loop().create_future()
 
-    def forget(self, job: Job) -> None:
-        """Do not expect a job any more; those who have begun to wait for it go on waiting."""
-        self._results.pop(job.id, None)
-
     def give_up(self, job: Job) -> None:
-        """End the wait for a job that will not end by itself: its notebook is gone."""
+        """End the wait for a job that will not end by itself, or has ended: those who wait look for themselves."""
         if job.id in self._results:
             self._results.pop(job.id).set_result(None)
 

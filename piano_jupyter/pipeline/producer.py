@@ -1,6 +1,8 @@
 """Producer: stores messages with their jobs, and claims those of this notebook when the store grants them.
 
-Which job goes next is decided by the store (`store/grants.py`), over the jobs of all notebooks that share it.
+Which job goes next is decided by the store (`store/grants.py`), over the jobs of all notebooks that share it. What
+others tell of a job may come late, and a list that was read may be older than what was told meanwhile: a job leaves
+the queue only when the store says so, for else nobody would run it.
 """
 
 import asyncio
@@ -14,12 +16,15 @@ from piano_jupyter.bus import EventBus
 from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.errors import PianoError
+from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.events import JobEvent, JobFailed, JobQueued, MessageAdded
+from piano_jupyter.logs import logger
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.unfinished import UnfinishedJobs
 from piano_jupyter.records import Job, JobStatus, Message, Notebook, short
 from piano_jupyter.store.base import Store, Turn
+
+log = logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +70,9 @@ class Producer:
         self._store, self._bus, self._clock, self._owner = store, bus, clock, owner
         self._config, self._models, self._unfinished, self._log = config, models, unfinished, job_log
         self._queued: dict[UUID, Job] = {}
+        self._told: set[UUID] = set()  #: jobs of which an event told since a list of jobs began to be read
+        self._doubted: set[UUID] = set()  #: queued jobs that another notebook seems to have ended, or to run
+        self._checking: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
@@ -78,19 +86,22 @@ class Producer:
         for job in await self._store.recover({process}, max_attempts, self._clock.now(), own):
             if job.status is JobStatus.FAILED:
                 self._bus.publish(JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or ""))
-        await self.take_in_left()
+        async with self._claiming:
+            await self._take_in_left()
 
-    async def take_in_left(self) -> None:
+    async def _take_in_left(self) -> None:
         """Queue the jobs of this notebook whose kernel is gone; they wait until the user resumes them."""
+        self._told.clear()
         own = [job for job in await self.left() if job.notebook.is_same(self._owner.notebook)]
-        left = [job for job in own if job.id not in self._queued]
+        left = [job for job in own if job.id not in self._queued.keys() | self._told]
         self._unfinished.add(left)
         self.add_to_queue(left)
 
     async def left(self) -> list[Job]:
         """Return the queued jobs of kernels that are gone."""
-        alive = {*await self._owner.alive(), self._owner.process}
-        return [job for job in await self._store.jobs(JobStatus.QUEUED) if job.owner not in alive]
+        queued = await self._store.jobs(JobStatus.QUEUED)
+        alive = {*await self._owner.alive(), self._owner.process}  # last: one that came meanwhile may have sent a job
+        return [job for job in queued if job.owner not in alive]
 
     async def left_elsewhere(self) -> list[Job]:
         """Return those of other notebooks."""
@@ -113,15 +124,17 @@ class Producer:
             self.add_to_queue([job])
 
     async def refresh(self) -> None:
-        """Read again how its jobs stand, where that was not told."""
+        """Read again how its jobs stand, where that was not told, and have the store grant them again."""
         async with self._claiming:  # a job that is claimed meanwhile would be queued, and run, a second time
-            queued = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
-            for job_id in [each for each, job in self._queued.items() if each not in queued or queued[each] != job]:
+            self._told.clear()
+            stored = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
+            known, told = dict(self._queued), frozenset(self._told)
+            for job_id in [each for each, job in known.items() if each not in told and stored.get(each) != job]:
                 self._drop(job_id)
-            self.add_to_queue(
-                job for job in queued.values() if job.owner == self._owner.process and job.id not in self._queued
-            )
-            await self.take_in_left()
+            own = [job for job in stored.values() if job.owner == self._owner.process]
+            self.add_to_queue(job for job in own if job.id not in self._queued.keys() | told)
+            await self._take_in_left()
+        self.wake()  # another store process knows nothing of what was asked of the one before
 
     def owned(self, jobs: Iterable[Job]) -> list[Job]:
         """Return new jobs with their owner, as they are stored."""
@@ -211,17 +224,47 @@ class Producer:
         return bool(self._claimable())
 
     def _claimable(self) -> list[Job]:
-        return [job for job in self._queued.values() if not self._unfinished.why_held(job)]
+        sure = [job for job in self._queued.values() if job.id not in self._doubted]
+        return [job for job in sure if not self._unfinished.why_held(job)]
 
     def _drop(self, job_id: UUID) -> None:
         if job := self._queued.pop(job_id, None):
             self._unfinished.forget(job)
 
     def _follow(self, event: JobEvent) -> None:
-        """Drop a job that another notebook has ended, or runs now."""
+        """Look at a job that another notebook seems to have ended, or to run."""
         job, known = event.job, self._queued.get(event.job_id)
+        self._told.add(event.job_id)
         if known is not None and (job.status is not JobStatus.QUEUED or job.owner != known.owner):
-            self._drop(job.id)
+            self._doubted.add(event.job_id)
+            if self._checking is None:
+                self._checking = asyncio.create_task(self._check_doubted(), name="piano-queue")
+
+    async def _check_doubted(self) -> None:
+        """Drop the jobs that the store says are not to be run here any more."""
+        try:
+            async with self._claiming:
+                while self._doubted:
+                    job_id = next(iter(self._doubted))
+                    stored = await self._stored(job_id)
+                    if stored is None or (stored.status, stored.owner) != (JobStatus.QUEUED, self._owner_of(job_id)):
+                        self._drop(job_id)
+                    self._doubted.discard(job_id)
+        except PianoError as error:  # the connection broke: all is read again once there is another
+            log.warning("what became of queued jobs could not be read: %s", error)
+            self._doubted.clear()
+        finally:
+            self._checking = None
+            self.wake()
+
+    async def _stored(self, job_id: UUID) -> Job | None:
+        try:
+            return await self._store.job(job_id)
+        except NotFoundError:
+            return None  # its thread was deleted
+
+    def _owner_of(self, job_id: UUID) -> str | None:
+        return self._queued[job_id].owner if job_id in self._queued else None
 
     @property
     def claiming(self) -> bool:

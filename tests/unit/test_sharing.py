@@ -17,12 +17,14 @@ from piano_jupyter.events import (
     ApprovalDecided,
     ApprovalRequested,
     EventsMissed,
+    JobCancelled,
     JobDone,
     JobQueued,
     JobStarted,
     MessageDelta,
     ThreadOpened,
 )
+from piano_jupyter.pipeline.job_results import JobResults
 from piano_jupyter.pipeline.refresher import Refresher
 from piano_jupyter.records import JobStatus
 from piano_jupyter.store.masking_store import MaskingStore
@@ -321,7 +323,9 @@ async def test_a_job_that_two_notebooks_retry_at_once_is_in_the_queue_of_one(not
     a, b = await notebooks("a"), await notebooks("b")
     for each in (a, b):
         await each.stop()
+    ended = b.events()
     job = await a.cancel(await a.send("again"))
+    await first(ended, JobCancelled)
     heard = {each.notebook: [] for each in (a, b)}
     for each in (a, b):
         each.bus.subscribe(lambda event, each=each: heard[each.notebook].append(event.job.owner), JobQueued)
@@ -392,6 +396,48 @@ async def test_a_store_process_that_is_killed_is_replaced_and_nobody_waits_for_e
     assert (await a.wait(job)).content == (await waiting).content
     await first(missed, EventsMissed)
     assert (await b.ask("after")).content
+
+
+async def test_a_question_that_waits_for_another_notebook_s_is_answered_after_the_store_process_was_killed(
+    notebooks, database, monkeypatch
+):
+    monkeypatch.setattr(workspace_store, "RemoteStore", partial(RemoteStore, options=NO_DELAYS))
+    held = asyncio.Event()
+    a, b = await notebooks("a", held, "at last"), await notebooks("b")
+    thread = await a.open_thread("shared")
+    begun = a.events()
+    first_job = await a.send("slowly", thread=thread)
+    await first(begun, JobStarted)
+    second_job = await b.send("and then?", thread=thread)
+    missed = [a.events(), b.events()]
+    await killed_store_process(database)
+    for each in missed:
+        await first(each, EventsMissed)
+    held.set()
+
+    assert (await a.wait(first_job)).content == "at last"
+    assert "and then?" in (await b.wait(second_job)).content
+
+
+async def test_whoever_waits_for_a_job_that_seemed_to_be_left_waits_for_the_notebook_that_runs_it(
+    notebooks, monkeypatch
+):
+    held, answer, given_up = asyncio.Event(), JobResults.answer, []
+    a, b = await notebooks("a"), await notebooks("b", held, "at last")
+    begun = b.events()
+    job = await b.send("slowly")
+    await first(begun, JobStarted)
+
+    async def give_up_once(results, job):
+        if given_up:
+            held.set()
+            return await answer(results, job)
+        given_up.append(job)
+        return results.give_up(job)
+
+    monkeypatch.setattr(JobResults, "answer", give_up_once)
+    assert (await a.wait(job)).content == "at last"
+    assert given_up
 
 
 async def test_whoever_takes_a_job_over_knows_what_was_done_for_it_though_no_event_told(

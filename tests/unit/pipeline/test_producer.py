@@ -12,7 +12,7 @@ from making import START
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.events import JobQueued
+from piano_jupyter.events import JobCancelled, JobFailed, JobQueued, JobStarted
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.producer import JobModels, JobOwner, Producer
@@ -53,7 +53,7 @@ async def alive():
 
 
 @asynccontextmanager
-async def producing(clock, models):
+async def producing(clock, models, alive=alive):
     store, bus = GrantingStore(DuckDBStore(":memory:"), lambda _: None, clock.monotonic), EventBus()
     config = PianoConfig(max_wait_s=MAX_WAIT, max_demand=2)
     await store.open()
@@ -73,6 +73,13 @@ async def asked(producer, make, *models, thread=1):
     message = make.message("?", thread_id=UUID(int=thread))
     _, jobs = await producer.enqueue(message, [make.job(message, make.agent(model=model)) for model in models])
     return jobs
+
+
+async def next_job(producer):
+    """Return the next job once there is one."""
+    while (job := await producer.claim([])) is None:
+        await producer.wait()
+    return job
 
 
 async def test_no_job_s_wait_counts_from_before_a_model_was_swapped_in(make):
@@ -139,25 +146,97 @@ async def test_a_producer_does_not_recover_the_jobs_that_it_runs_itself(make):
         assert await store.jobs(JobStatus.RUNNING) == [mine]
 
 
+@asynccontextmanager
+async def read_again(producer, store, monkeypatch):
+    """Have the queue read again: the block runs when that is read which is taken in after it."""
+    has_read, go_on, read = asyncio.Event(), asyncio.Event(), store.jobs
+
+    async def jobs(*statuses):
+        found = await read(*statuses)
+        has_read.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(store, "jobs", jobs)
+    refreshing = asyncio.create_task(producer.refresh())
+    await has_read.wait()
+    yield
+    go_on.set()
+    await refreshing
+
+
 async def test_a_job_that_is_claimed_while_the_queue_is_read_again_is_not_run_twice(make, monkeypatch):
     async with producing(Clock(), ALWAYS_LOADED) as (producer, store, _):
         [job] = await asked(producer, make, "a")
-        has_read, go_on, read = asyncio.Event(), asyncio.Event(), store.jobs
-
-        async def jobs(*statuses):
-            found = await read(*statuses)
-            has_read.set()
-            await go_on.wait()
-            return found
-
-        monkeypatch.setattr(store, "jobs", jobs)
-        refreshing = asyncio.create_task(producer.refresh())
-        await has_read.wait()
-        claiming = asyncio.create_task(producer.claim([]))
-        await asyncio.wait([claiming], timeout=0.2)
-        go_on.set()
-        await refreshing
+        async with read_again(producer, store, monkeypatch):
+            claiming = asyncio.create_task(producer.claim([]))
+            await asyncio.wait([claiming], timeout=0.2)
 
         assert (await claiming).id == job.id
         assert not producer.waiting
         assert await producer.claim([]) is None
+
+
+async def test_a_question_that_is_asked_while_the_queue_is_read_again_is_answered(make, monkeypatch):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, _):
+        async with read_again(producer, store, monkeypatch):
+            [job] = await asked(producer, make, "a")
+
+        assert (await producer.claim([])).id == job.id
+
+
+async def test_a_job_that_another_notebook_ends_while_the_queue_is_read_again_is_not_queued(make, monkeypatch):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, bus):
+        message = make.message("?")
+        _, [job] = await store.enqueue(message, producer.owned([make.job(message, make.agent())]))
+        async with read_again(producer, store, monkeypatch):
+            bus.publish(JobCancelled(thread_id=job.thread_id, job=await store.cancel(job, START)))
+
+        assert not producer.waiting
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda job: JobQueued(job=replace(job, owner="dead kernel")),
+        lambda job: JobStarted(job=replace(job, status=JobStatus.RUNNING, owner="dead kernel")),
+        lambda job: JobFailed(job=replace(job, status=JobStatus.FAILED), reason="no model"),
+        lambda job: JobCancelled(job=replace(job, status=JobStatus.CANCELLED)),
+    ],
+)
+async def test_what_another_notebook_tells_too_late_leaves_a_job_in_the_queue(told, make):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, _, bus):
+        [job] = await asked(producer, make, "a")
+        bus.publish(told(job))
+
+        assert (await next_job(producer)).id == job.id
+
+
+async def test_a_job_that_another_notebook_cancels_leaves_the_queue(make):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, bus):
+        [job] = await asked(producer, make, "a")
+        bus.publish(JobCancelled(job=await store.cancel(job, START)))
+
+        assert not producer.waiting
+        assert await producer.claim([]) is None
+        await producer.wait()
+        assert await producer.withdraw(job) is None
+
+
+async def test_the_job_of_a_kernel_that_came_while_jobs_were_read_is_not_left(make):
+    is_there = set()
+
+    async def alive():
+        return is_there
+
+    async with producing(Clock(), ALWAYS_LOADED, alive) as (producer, store, _):
+        message, read = make.message("?"), store.jobs
+        await store.enqueue(message, [replace(make.job(message, make.agent()), owner="new kernel")])
+
+        async def jobs(*statuses):
+            is_there.add("new kernel")
+            return await read(*statuses)
+
+        assert [job.owner for job in await producer.left()] == ["new kernel"]
+        store.jobs = jobs
+        assert await producer.left() == []
