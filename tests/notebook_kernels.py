@@ -18,6 +18,8 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+from what_waits import waiting_tasks
+
 from piano_jupyter import Notebook, Piano, PianoError
 from piano_jupyter.events import EventsMissed, JobQueued
 from piano_jupyter.records import JobStatus
@@ -85,7 +87,9 @@ class Kernel:
 
     async def work(self):
         """Ask until told to finish, then until nothing is left to do."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.finishing.set)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.finishing.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._tell_what_it_waits_for)
         async with self.piano:
             self.say("open")
             resuming = asyncio.create_task(self._resume_whenever_needed())
@@ -95,6 +99,16 @@ class Kernel:
                 await asyncio.sleep(0.1)
             resuming.cancel()
         self.say("closed")
+
+    def _tell_what_it_waits_for(self):
+        self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self):
+        for each in waiting_tasks():
+            self.say("waits", each)
+        jobs = [each for status in (JobStatus.QUEUED, JobStatus.RUNNING) for each in await self.piano.jobs(status)]
+        for each in [*jobs, *await self.piano.unfinished()]:
+            self.say("waits", repr(each))
 
     async def _ask(self, title):
         threads = [each for each in await self.piano.threads() if each.title == title]

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from notebook_kernels import TOGETHER
 from store_processes import ROOT, opened
 from store_servers import ended
+from what_waits import waiting_tasks
 
 from piano_jupyter import Piano
 from piano_jupyter.records import CallStatus, JobStatus
@@ -31,6 +32,8 @@ LONGEST_WAIT_S = 0.1
 GRACE_S = 0.3
 OPTIONS = (f"--grace-s={GRACE_S}", "--idle-s=0")
 FREEZES = 0.1  #: how often a kernel is stopped for longer than the grace, while the store process is replaced
+LONGEST_SILENCE_S = 60  #: of all kernels together
+TELLING_S = 5  #: for kernels to tell what they wait for
 STOPPED_S = 5 * GRACE_S
 KERNELS = 0.5  #: how often it is a kernel that is killed
 
@@ -44,6 +47,7 @@ class Kernels:
         self._said = asyncio.Event()
         self._open = set()
         self.asked, self.answered, self.wrong = [], [], []
+        self.waiting = []  #: what they wait for
         self.early = []  #: questions that were begun before another of their thread was answered, and that one
         self.left = set()  #: the processes that were killed, or stopped: others need not wait for their questions
 
@@ -78,6 +82,8 @@ class Kernels:
                     self.wrong.append(f"{name}: {rest[0]}")
                 case "open":
                     self._open.add(name)
+                case "waits":
+                    self.waiting.append(f"{name}: {' '.join(rest)}")
                 case "early":
                     self.early.append(rest[0].split())
                 case "closed":
@@ -85,11 +91,22 @@ class Kernels:
             self._said.set()
 
     async def until(self, is_so):
-        """Return once something is so; raise where something is wrong."""
+        """Return once something is so; raise where something is wrong, or nobody says anything any more."""
         while not is_so():
             self._said.clear()
-            await self._said.wait()
+            await self.or_tell(self._said.wait())
             assert not self.wrong, self.wrong[0]
+
+    async def or_tell(self, doing):
+        """Do something; raise with what all wait for, where it does not end."""
+        try:
+            await asyncio.wait_for(doing, LONGEST_SILENCE_S)
+        except TimeoutError:
+            own = waiting_tasks()
+            for pid in self._pids.values():
+                os.kill(pid, signal.SIGUSR1)
+            await asyncio.sleep(TELLING_S)
+            raise AssertionError("\n".join(["nothing happens any more:", *own, *self.waiting])) from None
 
     async def kill(self, name):
         """Kill a kernel and start it again."""
@@ -159,16 +176,18 @@ async def run_campaign(folder, kills, seed, *, freezes=FREEZES):
     await prepare(file)
     watcher = RemoteStore(file, owner="watcher", options=OPTIONS)
     await watcher.open()
-    async with notebook_kernels(file, effects) as kernels:
-        for _ in range(kills):
-            wanted = len(kernels.answered) + choose.randint(1, MOST_ANSWERS_TO_KILL)
-            await kernels.until(lambda wanted=wanted: len(kernels.answered) >= wanted)
-            await asyncio.sleep(choose.uniform(0, LONGEST_WAIT_S))
-            await kill_one(choose, freezes, watcher, kernels)
-        await kernels.finish()
-    await watcher.counts()
-    last = watcher.server_pid
-    await watcher.close()
+    try:
+        async with notebook_kernels(file, effects) as kernels:
+            for _ in range(kills):
+                wanted = len(kernels.answered) + choose.randint(1, MOST_ANSWERS_TO_KILL)
+                await kernels.until(lambda wanted=wanted: len(kernels.answered) >= wanted)
+                await asyncio.sleep(choose.uniform(0, LONGEST_WAIT_S))
+                await kernels.or_tell(kill_one(choose, freezes, watcher, kernels))
+            await kernels.finish()
+        await watcher.counts()
+        last = watcher.server_pid
+    finally:
+        await watcher.close()
     await ended(last)
     assert not kernels.wrong, kernels.wrong[0]
     await check(file, effects, kernels)
