@@ -308,7 +308,7 @@ def test_n2_an_error_is_explained_in_a_cell_below_and_nothing_in_it_is_expanded(
         nb.page.keyboard.press("d")
 
     explain(nb, 0)
-    expect(nb.cell(1).locator("strong")).to_have_text("it", timeout=SOON)
+    expect(nb.cell(1).locator(".piano-answer strong")).to_have_text("it", timeout=SOON)
 
     assert nb.sources() == [FAILS, f"{LOAD}\n%piano explain --of 1", "2"]
     asked = stub_model.requests[-1]["messages"][-1]["content"]
