@@ -18,7 +18,7 @@ checks that, and a test checks that this map is its contract):
     attachments                   figures, images, tables and files that belong to messages and calls, made safe
     logs                          the log
     secrets | safe_files | fork_guard | own_folders  masks | opens files safely | refuses in a fork | closed to tools
-    clock | errors | agent_code   time and ids | the errors | which output is an agent's
+    clock | errors | agent_code | pauses  time and ids | errors | which output is an agent's | before another try
     text                          reading and cutting text
 
 Start with `%load_ext piano_jupyter` in a notebook, with `async with Piano() as piano` in Python, or with

@@ -281,6 +281,7 @@ class Piano:
         self._parts.job_results.close()
         self.bus.publish(Closed())
         self.bus.close()
+        await self._parts.producer.stop()
         await self._parts.swap.aclose()
         if self._parts.client is not None:
             await self._parts.client.aclose()
@@ -880,8 +881,8 @@ class Piano:
         while True:
             if why := self._parts.unfinished.why_held(job):
                 raise PianoError(f"job {short(job.id)} waits: {why}")
-            if job.id not in self._parts.job_results.expected:  # it has ended, or another notebook runs it
-                await self._expect(job)
+            if not (self._parts.producer.has(job) or self._parts.consumer.runs(job)):
+                await self._expect(job)  # it has ended, or another notebook runs it
             if answer := await self._parts.job_results.answer(job):
                 return answer
             job = await self._parts.store.job(job.id)

@@ -31,6 +31,7 @@ class Approvals:
         #: The requests for calls of this process.
         self._waiting: dict[UUID, tuple[Approval, ApprovalRequested, asyncio.Future[Approval]]] = {}
         self._elsewhere: dict[UUID, ApprovalRequested] = {}  #: those for calls of other notebooks
+        self._decided: set[UUID] = set()  #: those decided since all were read
         bus.subscribe(self._follow_request, ApprovalRequested)
         bus.subscribe(self._follow_decision, ApprovalDecided)
         bus.subscribe(self._follow_job, JobQueued, JobEnded)
@@ -47,10 +48,11 @@ class Approvals:
             if approval.id not in still_open and approval.id in self._waiting:
                 await self._decide(approval, request.call, NO, allowed=False)  # too late: the first decision counts
         self._elsewhere.clear()
+        self._decided.clear()
         for job in await self._store.jobs(JobStatus.RUNNING):
             waiting = await self._store.open_approvals(job.id)
             for approval, call in zip(waiting, tool_calls_of(waiting), strict=True):
-                if approval.id not in self._waiting:
+                if approval.id not in self._waiting.keys() | self._decided:
                     self._elsewhere[approval.id] = _request(approval, call)
 
     def find(self, name: ApprovalRequested | ToolCall | UUID) -> ApprovalRequested | None:
@@ -121,6 +123,7 @@ class Approvals:
 
     def _follow_decision(self, event: ApprovalDecided) -> None:
         self._elsewhere.pop(event.id, None)
+        self._decided.add(event.id)
         approval, _, decision = self._waiting.get(event.id, (None, None, None))
         if approval is not None and decision is not None and not decision.done():
             decision.set_result(replace(approval, allowed=event.allowed, note=event.note))

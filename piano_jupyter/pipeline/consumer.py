@@ -6,7 +6,7 @@ call runs at most once, and a job has exactly one answer.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.clock import Clock
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.logs import logger
+from piano_jupyter.pauses import growing_pauses
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.messages import QuestionSender
 from piano_jupyter.pipeline.partial_answer import PartialAnswer
@@ -32,7 +33,7 @@ STORED_EVENTS = (
     events.ToolReturned,
     events.Answered,
 )
-RETRY_DELAY_S = 1.0  # after an error inside Piano
+RETRY_DELAY_S, LONGEST_RETRY_DELAY_S = 1.0, 30.0  # after an error inside Piano, or of the store
 CANCEL_TIMEOUT_S = 1.0  # for a tool that continues although it is cancelled
 
 
@@ -59,7 +60,9 @@ class Consumer:
         self._not_paused.set()
         self._running: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
         self._cancelling: dict[UUID, asyncio.Task[Job]] = {}
+        self._unstored: dict[UUID, tuple[Job, str | None]] = {}  #: jobs that ended, which the store could not be told
         self._state_changed = asyncio.Event()
+        self._storing: asyncio.Task[None] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._stopping = set[asyncio.Task[None]]()
         bus.subscribe(self._follow, events.JobCancelled)
@@ -68,6 +71,7 @@ class Consumer:
         """Start claiming jobs."""
         if self._loop is None:
             self._loop = asyncio.create_task(self._run_jobs(), name="piano-consumer")
+            self._keep_storing_ends()
 
     async def stop(self, timeout: float) -> None:
         """Claim no more jobs, give those that run `timeout` seconds, then interrupt them.
@@ -75,9 +79,10 @@ class Consumer:
         A job that is interrupted goes back into the store's queue, and that attempt does not count.
         """
         loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.cancel()
-            await asyncio.wait([loop])
+        for each in (loop, self._storing):
+            if each is not None:
+                each.cancel()
+                await asyncio.wait([each])
         tasks = {task: job for job, task in self._running.values()}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=timeout)
@@ -104,6 +109,10 @@ class Consumer:
         """Claim jobs again."""
         self._not_paused.set()
         self._producer.wake()
+
+    def runs(self, job: Job) -> bool:
+        """Return whether a job runs in this notebook."""
+        return job.id in self._running
 
     async def drain(self) -> None:
         """Return when no job runs, and none waits that would be claimed."""
@@ -137,6 +146,7 @@ class Consumer:
 
     async def refresh(self) -> None:
         """Stop the jobs that are not this process's any more, where that was not told."""
+        await self._store_ends()  # before the queue is read again, which would run them
         for job, _ in tuple(self._running.values()):
             await self._stop_unless_held(job)
 
@@ -183,6 +193,7 @@ class Consumer:
                 continue
             except Exception:
                 log.exception("no job could be claimed")  # the next ones must not wait for ever
+                self._state_changed.set()
                 await asyncio.sleep(RETRY_DELAY_S)
                 continue
             if job is None:
@@ -263,20 +274,44 @@ class Consumer:
 
     async def _end_job(self, job: Job, reason: str | None = None, error: PianoError | None = None) -> Job:
         """End a job without an answer: failed if there is a reason, else cancelled. One that has ended stays so."""
-        now = self._clock.now()
         reason = self._mask(reason) if reason else None
         if error is not None:
             error.args = (reason,)
         try:
-            ended = await finish_even_if_cancelled(
-                self._store.fail(job, reason, now) if reason else self._store.cancel(job, now)
-            )
+            ended = await finish_even_if_cancelled(self._store_end(job, reason))
         except PianoError as store_error:  # a full disk, for example: those who wait must get an event all the same
             log.exception("the end of job %s could not be stored", job.id)
             reason, error = f"{reason or 'cancelled'}; and that could not be stored: {store_error}", store_error
             ended = replace(job, status=JobStatus.FAILED, reason=reason)
+            self._unstored[job.id] = job, reason
+            self._keep_storing_ends()
         if ended.status is JobStatus.FAILED and reason:
             self._bus.publish(events.JobFailed(thread_id=job.thread_id, job=ended, reason=reason, error=error))
         elif ended.status is JobStatus.CANCELLED and job.status is not JobStatus.CANCELLED:
             self._bus.publish(events.JobCancelled(thread_id=job.thread_id, job=ended))
         return ended
+
+    async def _store_end(self, job: Job, reason: str | None) -> Job:
+        now = self._clock.now()
+        return await (self._store.fail(job, reason, now) if reason else self._store.cancel(job, now))
+
+    def _keep_storing_ends(self) -> None:
+        """Try to store ends again until that succeeds: the store has these jobs as running, which blocks threads."""
+        if self._unstored and self._storing is None:
+            self._storing = asyncio.create_task(self._store_ends_later(), name="piano-ends")
+
+    async def _store_ends_later(self) -> None:
+        try:
+            for pause in growing_pauses(RETRY_DELAY_S, LONGEST_RETRY_DELAY_S):
+                await asyncio.sleep(pause)
+                with suppress(PianoError):  # it was logged, and those who wait were told
+                    await self._store_ends()
+                if not self._unstored:
+                    return
+        finally:
+            self._storing = None
+
+    async def _store_ends(self) -> None:
+        for job, reason in tuple(self._unstored.values()):
+            await self._store_end(job, reason)
+            self._unstored.pop(job.id, None)

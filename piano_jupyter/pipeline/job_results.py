@@ -29,7 +29,7 @@ class JobResults:
 
     def __init__(self, bus: EventBus) -> None:
         self._events: deque[tuple[datetime, Event]] = deque(maxlen=MAX_EVENTS)
-        self._results: dict[UUID, asyncio.Future[Event | None]] = {}
+        self._expected: dict[UUID, tuple[Job, asyncio.Future[Event | None]]] = {}
         bus.subscribe(self._follow)
 
     def recent(self, last: int) -> list[tuple[datetime, Event]]:
@@ -42,36 +42,36 @@ class JobResults:
         Raises the error that the job failed with.
         """
         known = (event for _, event in reversed(self._events) if isinstance(event, JobEnded) and event.job_id == job.id)
-        end = await asyncio.shield(self._results[job.id]) if job.id in self._results else next(known, None)
+        _, coming = self._expected.get(job.id, (job, None))
+        end = await asyncio.shield(coming) if coming is not None else next(known, None)
         if isinstance(end, JobFailed):
             raise end.error or PianoError(end.reason)
         return end.message if isinstance(end, JobDone) else None
 
     @property
-    def expected(self) -> list[UUID]:
-        """The jobs whose end is waited for."""
-        return list(self._results)
+    def expected(self) -> list[Job]:
+        """The jobs whose end is waited for, as they were first heard of."""
+        return [job for job, _ in self._expected.values()]
 
     def expect(self, job: Job) -> None:
         """Have callers wait for the end of a job that is queued or runs, in whichever notebook."""
-        if job.id not in self._results:
-            self._results[job.id] = asyncio.get_running_loop().create_future()
+        if job.id not in self._expected:
+            self._expected[job.id] = job, asyncio.get_running_loop().create_future()
 
     def give_up(self, job: Job) -> None:
         """End the wait for a job that will not end by itself, or has ended: those who wait look for themselves."""
-        if job.id in self._results:
-            self._results.pop(job.id).set_result(None)
+        self._end(job.id, None)
 
     def close(self) -> None:
         """Raise in those who still wait."""
-        for end in self._results.values():
+        for _, end in self._expected.values():
             end.set_exception(
                 PianoError(
                     "the Piano was closed before the answer came; the job continues when you resume it (%piano resume)"
                 )
             )
             end.exception()  # else asyncio warns where nobody waits
-        self._results.clear()
+        self._expected.clear()
 
     def _follow(self, event: Event) -> None:
         if isinstance(event, ThreadDeleted):
@@ -84,8 +84,13 @@ class JobResults:
             self._events.append((datetime.now(UTC), event))
         if isinstance(event, JobQueued):  # again, if its kernel died
             self.expect(event.job)
-        elif isinstance(event, JobEnded) and event.job_id in self._results:
-            self._results.pop(event.job_id).set_result(event)
+        elif isinstance(event, JobEnded):
+            self._end(event.job_id, event)
+
+    def _end(self, job_id: UUID, end: Event | None) -> None:
+        if job_id in self._expected:
+            _, coming = self._expected.pop(job_id)
+            coming.set_result(end)
 
     def _forget(self, is_forgotten: Callable[[Event], bool]) -> None:
         kept = [each for each in self._events if not is_forgotten(each[1])]

@@ -1,13 +1,15 @@
 """Producer: stores messages with their jobs, and claims those of this notebook when the store grants them.
 
-Which job goes next is decided by the store (`store/grants.py`), over the jobs of all notebooks that share it. What
-others tell of a job may come late, and a list that was read may be older than what was told meanwhile: a job leaves
-the queue only when the store says so, for else nobody would run it.
+Which job goes next is decided by the store (`store/grants.py`), over the jobs of all notebooks that share it.
+
+What others tell of a job may come late, or sooner than the reply to what was asked of the store before. So a job
+leaves the queue only when the store says so, for else nobody would run it; and of what is told while the store is
+asked, the store is asked again.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -17,14 +19,16 @@ from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
 from piano_jupyter.errors import NotFoundError, PianoError
-from piano_jupyter.events import JobEvent, JobFailed, JobQueued, MessageAdded
+from piano_jupyter.events import AgentAdded, JobEvent, JobFailed, JobQueued, MessageAdded
 from piano_jupyter.logs import logger
+from piano_jupyter.pauses import growing_pauses
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.unfinished import UnfinishedJobs
 from piano_jupyter.records import Job, JobStatus, Message, Notebook, short
 from piano_jupyter.store.base import Store, Turn
 
 log = logger(__name__)
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0  #: before a job that could not be read is read again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,13 +74,15 @@ class Producer:
         self._store, self._bus, self._clock, self._owner = store, bus, clock, owner
         self._config, self._models, self._unfinished, self._log = config, models, unfinished, job_log
         self._queued: dict[UUID, Job] = {}
-        self._told: set[UUID] = set()  #: jobs of which an event told since a list of jobs began to be read
+        self._told: dict[int, set[UUID]] = {}  #: jobs of which an event told, for each block that wants to know
+        self._is_claiming = False
         self._doubted: set[UUID] = set()  #: queued jobs that another notebook seems to have ended, or to run
         self._checking: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         bus.subscribe(self._follow, JobEvent)
+        bus.subscribe(lambda _: self.wake(), AgentAdded)  # a job may have waited for tools that its agent has no more
 
     async def recover(self, max_attempts: int) -> None:
         """Queue the jobs that an earlier kernel of this notebook left; they wait until the user resumes them."""
@@ -91,9 +97,9 @@ class Producer:
 
     async def _take_in_left(self) -> None:
         """Queue the jobs of this notebook whose kernel is gone; they wait until the user resumes them."""
-        self._told.clear()
-        own = [job for job in await self.left() if job.notebook.is_same(self._owner.notebook)]
-        left = [job for job in own if job.id not in self._queued.keys() | self._told]
+        with self._hearing() as told:
+            own = [job for job in await self.left() if job.notebook.is_same(self._owner.notebook)]
+        left = [job for job in own if job.id not in self._queued.keys() | told]
         self._unfinished.add(left)
         self.add_to_queue(left)
 
@@ -115,20 +121,25 @@ class Producer:
         """
         if job.id in self._queued or job.status is not JobStatus.QUEUED:
             return
-        if job.owner == self._owner.process or job.id not in {each.id for each in await self.left()}:
+        if job.owner != self._owner.process and job.id not in {each.id for each in await self.left()}:
             sender = f"of {job.notebook.name}, which is open" if job.notebook.name else "of a script that still runs"
             raise PianoError(f"job {short(job.id)} is {sender}: it runs there")
-        job = await finish_even_if_cancelled(self._store.take_over(job, *self._owner[:2]))
-        if job.owner == self._owner.process:  # no other was faster
+        await finish_even_if_cancelled(self._take_over(job))
+
+    async def _take_over(self, job: Job) -> None:
+        with self._hearing() as told:
+            job = await self._store.take_over(job, *self._owner[:2])
+        [job] = await self._as_they_are([job], told)
+        if job.owner == self._owner.process and job.status is JobStatus.QUEUED:  # no other was faster
             self._unfinished.add([job])
             self.add_to_queue([job])
 
     async def refresh(self) -> None:
         """Read again how its jobs stand, where that was not told, and have the store grant them again."""
         async with self._claiming:  # a job that is claimed meanwhile would be queued, and run, a second time
-            self._told.clear()
-            stored = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
-            known, told = dict(self._queued), frozenset(self._told)
+            with self._hearing() as told:
+                stored = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
+            known = dict(self._queued)
             for job_id in [each for each, job in known.items() if each not in told and stored.get(each) != job]:
                 self._drop(job_id)
             own = [job for job in stored.values() if job.owner == self._owner.process]
@@ -150,9 +161,10 @@ class Producer:
         return await finish_even_if_cancelled(self._enqueue(message, jobs, newest))
 
     async def _enqueue(self, message: Message, jobs: Sequence[Job], newest: int | None) -> tuple[Message, list[Job]]:
-        message, jobs = await self._store.enqueue(message, self.owned(jobs), newest)
+        with self._hearing() as told:
+            message, jobs = await self._store.enqueue(message, self.owned(jobs), newest)
         self._bus.publish(MessageAdded(thread_id=message.thread_id, message=message))
-        self.add_to_queue(jobs)
+        self.add_to_queue(await self._as_they_are(jobs, told))
         return message, jobs
 
     async def add(self, job: Job) -> Job:
@@ -160,7 +172,9 @@ class Producer:
         return await finish_even_if_cancelled(self._add(job))
 
     async def _add(self, job: Job) -> Job:
-        [job] = await self._store.add_jobs(self.owned([job]))
+        with self._hearing() as told:
+            jobs = await self._store.add_jobs(self.owned([job]))
+        [job] = await self._as_they_are(jobs, told)
         self._add_own(job)
         return job
 
@@ -170,7 +184,9 @@ class Producer:
 
     async def _retry(self, job: Job) -> Job:
         [job] = self.owned([job])
-        job = await self._store.retry(job)
+        with self._hearing() as told:
+            job = await self._store.retry(job)
+        [job] = await self._as_they_are([job], told)
         self._unfinished.forget(job)
         self._add_own(job)
         self._log.step(job.id, "retried")
@@ -184,21 +200,28 @@ class Producer:
     async def claim(self, running: Sequence[Job]) -> Job | None:
         """Return the next job, marked running, or None if it is no job's turn. Raises ClaimError with a job."""
         async with self._claiming:
-            self._wake.clear()
-            begun = {job.id for job in running}
-            wanted = [job for job in self._claimable() if job.id not in begun]
-            if not wanted or (running and self._clock.repeats):
-                return None  # at once, jobs would draw their ids in another order each time
-            turn = await self.turn({job.model for job in (*wanted, *running)})
+            self._is_claiming = True
             try:
-                ids = [job.id for job in wanted]
-                claimed = await self._store.claim_next(uuid4(), self._owner.process, ids, self._clock.now(), turn)
-            except PianoError as error:
-                self._drop(wanted[0].id)
-                raise ClaimError(wanted[0], error) from error
-            if claimed is not None:
-                self._drop(claimed.id)
-            return claimed
+                return await self._claim(running)
+            finally:
+                self._is_claiming = False
+
+    async def _claim(self, running: Sequence[Job]) -> Job | None:
+        self._wake.clear()
+        begun = {job.id for job in running}
+        wanted = [job for job in self._claimable() if job.id not in begun]
+        if not wanted or (running and self._clock.repeats):
+            return None  # at once, jobs would draw their ids in another order each time
+        turn = await self.turn({job.model for job in (*wanted, *running)})
+        try:
+            ids = [job.id for job in wanted]
+            claimed = await self._store.claim_next(uuid4(), self._owner.process, ids, self._clock.now(), turn)
+        except PianoError as error:
+            self._drop(wanted[0].id)
+            raise ClaimError(wanted[0], error) from error
+        if claimed is not None:
+            self._drop(claimed.id)
+        return claimed
 
     async def turn(self, models: Collection[str]) -> Turn:
         """Return what the store has to know to decide whose turn it is; the server is asked only if that matters."""
@@ -234,42 +257,83 @@ class Producer:
     def _follow(self, event: JobEvent) -> None:
         """Look at a job that another notebook seems to have ended, or to run."""
         job, known = event.job, self._queued.get(event.job_id)
-        self._told.add(event.job_id)
+        for told in self._told.values():
+            told.add(event.job_id)
         if known is not None and (job.status is not JobStatus.QUEUED or job.owner != known.owner):
             self._doubted.add(event.job_id)
             if self._checking is None:
                 self._checking = asyncio.create_task(self._check_doubted(), name="piano-queue")
 
+    @contextlib.contextmanager
+    def _hearing(self) -> Iterator[set[UUID]]:
+        """Give a set that gets each job of which an event tells while the block runs."""
+        told = set[UUID]()
+        self._told[id(told)] = told
+        try:
+            yield told
+        finally:
+            del self._told[id(told)]
+
+    async def _as_they_are(self, jobs: Sequence[Job], told: Collection[UUID]) -> list[Job]:
+        """Return jobs, as the store has them by now where something was told of them."""
+        return [await self._read_or_keep(job) if job.id in told else job for job in jobs]
+
+    async def _read_or_keep(self, job: Job) -> Job:
+        try:
+            return await self._read(job)
+        except PianoError as error:  # the connection broke: all is read again once there is another
+            log.warning("what became of job %s could not be read: %s", short(job.id), error)
+            return job
+
+    async def _read(self, job: Job) -> Job:
+        """Return a job as the store has it, nothing else being told meanwhile; as cancelled if it was deleted."""
+        while True:
+            with self._hearing() as told:
+                try:
+                    job = await self._store.job(job.id)
+                except NotFoundError:
+                    return replace(job, status=JobStatus.CANCELLED)
+            if job.id not in told:
+                return job
+
     async def _check_doubted(self) -> None:
         """Drop the jobs that the store says are not to be run here any more."""
+        pauses = growing_pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         try:
-            async with self._claiming:
-                while self._doubted:
-                    job_id = next(iter(self._doubted))
-                    stored = await self._stored(job_id)
-                    if stored is None or (stored.status, stored.owner) != (JobStatus.QUEUED, self._owner_of(job_id)):
-                        self._drop(job_id)
-                    self._doubted.discard(job_id)
-        except PianoError as error:  # the connection broke: all is read again once there is another
-            log.warning("what became of queued jobs could not be read: %s", error)
-            self._doubted.clear()
+            while self._doubted:
+                try:
+                    await self._check_each()
+                except PianoError as error:
+                    log.warning("what became of queued jobs could not be read: %s", error)
+                    await asyncio.sleep(next(pauses))
         finally:
             self._checking = None
-            self.wake()
 
-    async def _stored(self, job_id: UUID) -> Job | None:
-        try:
-            return await self._store.job(job_id)
-        except NotFoundError:
-            return None  # its thread was deleted
+    async def _check_each(self) -> None:
+        async with self._claiming:
+            while self._doubted:
+                job_id = next(iter(self._doubted))
+                if known := self._queued.get(job_id):
+                    now = await self._read(known)
+                    if (now.status, now.owner) != (JobStatus.QUEUED, known.owner):
+                        self._drop(job_id)
+                self._doubted.discard(job_id)
+        self.wake()
 
-    def _owner_of(self, job_id: UUID) -> str | None:
-        return self._queued[job_id].owner if job_id in self._queued else None
+    async def stop(self) -> None:
+        """Look no more at what others told."""
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.wait([self._checking])
 
     @property
     def claiming(self) -> bool:
-        """Whether a job is being claimed or withdrawn right now."""
-        return self._claiming.locked()
+        """Whether a job is being claimed right now."""
+        return self._is_claiming
+
+    def has(self, job: Job) -> bool:
+        """Return whether a job waits in the queue of this notebook."""
+        return job.id in self._queued
 
     def wake(self) -> None:
         """Wake those who `wait`: there may be a job to claim."""

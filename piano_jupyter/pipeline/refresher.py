@@ -5,11 +5,12 @@ That may have been the connection of a notebook that is gone now: nobody goes on
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from uuid import UUID
+from dataclasses import replace
 
 from piano_jupyter.errors import NotFoundError, PianoError
 from piano_jupyter.events import Event, EventsMissed, JobCancelled, JobDone, JobFailed
 from piano_jupyter.logs import logger
+from piano_jupyter.pauses import growing_pauses
 from piano_jupyter.pipeline.job_results import JobResults
 from piano_jupyter.records import Job, JobStatus
 from piano_jupyter.store.base import Store
@@ -50,7 +51,7 @@ class Refresher:
             await asyncio.wait([self._task])
 
     async def _refresh(self) -> None:
-        pause = FIRST_PAUSE_S
+        pauses = growing_pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         while self._again:
             self._again = False
             try:
@@ -58,34 +59,31 @@ class Refresher:
             except PianoError as error:
                 log.warning("what other notebooks did could not be read yet: %s", error)
                 self._again = True
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                await asyncio.sleep(next(pauses))
 
     async def _refresh_once(self) -> None:
         for step in self._steps:
             await step()
-        for job_id in self._job_results.expected:
-            await self._publish_end(job_id)
+        for job in self._job_results.expected:
+            if event := await self._end_of(job):
+                self._publish_here(event)
         for job in await self._find_left():
             self._job_results.give_up(job)
         self._publish_here(EventsMissed())
 
-    async def _publish_end(self, job_id: UUID) -> None:
+    async def _end_of(self, waited_for: Job) -> Event | None:
+        """Return how a job ended; None if it has not. One that was deleted with its thread was cancelled before."""
+        deleted = replace(waited_for, status=JobStatus.CANCELLED)
         try:
-            job = await self._store.job(job_id)
+            job = await self._store.job(waited_for.id)
         except NotFoundError:
-            return  # its thread was deleted
-        if event := await self._end_of(job):
-            self._publish_here(event)
-
-    async def _end_of(self, job: Job) -> Event | None:
-        match job.status:
-            case JobStatus.DONE:
-                said = await self._store.messages(job.thread_id)
-                answers = [each for each in said if each.job_id == job.id and each.role == "assistant"]
+            job = deleted
+        if job.status is JobStatus.DONE:
+            said = await self._store.messages(job.thread_id)
+            answers = [each for each in said if each.job_id == job.id and each.role == "assistant"]
+            if answers:
                 return JobDone(thread_id=job.thread_id, job=job, message=answers[-1])
-            case JobStatus.FAILED:
-                return JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or "")
-            case JobStatus.CANCELLED:
-                return JobCancelled(thread_id=job.thread_id, job=job)
-        return None
+            job = deleted
+        if job.status is JobStatus.FAILED:
+            return JobFailed(thread_id=job.thread_id, job=job, reason=job.reason or "")
+        return JobCancelled(thread_id=job.thread_id, job=job) if job.status is JobStatus.CANCELLED else None

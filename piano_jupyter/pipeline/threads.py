@@ -35,6 +35,7 @@ class Threads:
         self._store, self._bus, self._clock, self._thread_cache = store, bus, clock, thread_cache
         self._mask, self._notebook = mask, notebook
         self._deleted: set[UUID] = set()
+        self._heard = 0  # events about threads
         self.current: Thread | None = None  #: gets the questions that name no thread
         self._kept: UUID | None = None  #: the current thread, as the store has it
         self._keeping = asyncio.Lock()
@@ -144,12 +145,17 @@ class Threads:
         if (current := self.current) is None:
             return
         try:
-            self._take_in(await self._store.thread(current.id))
+            while True:
+                heard, thread = self._heard, await self._store.thread(current.id)
+                if heard == self._heard:  # else what was told meanwhile may be newer
+                    self._take_in(thread)
+                    return
         except NotFoundError:
             self._follow(ThreadDeleted(thread_id=current.id))
 
     def _follow(self, event: ThreadChanged | ThreadDeleted) -> None:
         """Take in what happened to a thread, in whichever notebook."""
+        self._heard += 1
         is_current = self.current is not None and self.current.id == event.thread_id
         if isinstance(event, ThreadDeleted):
             self._deleted.add(event.thread_id)

@@ -24,6 +24,7 @@ from piano_jupyter.events import (
     MessageDelta,
     ThreadOpened,
 )
+from piano_jupyter.pipeline.event_relay import EventRelay
 from piano_jupyter.pipeline.job_results import JobResults
 from piano_jupyter.pipeline.refresher import Refresher
 from piano_jupyter.records import JobStatus
@@ -438,6 +439,33 @@ async def test_whoever_waits_for_a_job_that_seemed_to_be_left_waits_for_the_note
     monkeypatch.setattr(JobResults, "answer", give_up_once)
     assert (await a.wait(job)).content == "at last"
     assert given_up
+
+
+async def test_whoever_waits_for_a_job_of_a_thread_that_was_deleted_unheard_is_told(notebooks, database, monkeypatch):
+    monkeypatch.setattr(EventRelay, "receive", lambda *_: None)  # no event of the other is heard
+    held = asyncio.Event()
+    a, b = await notebooks("a", held), await notebooks("b")
+    job = await a.send("slowly", thread=await a.open_thread("soon gone"))
+    waiting = asyncio.create_task(b.wait(job))
+    await b.jobs()
+    await a.cancel(job)
+    await a.delete_thread(await a.find_thread("soon gone"))
+    assert not waiting.done()
+    await killed_store_process(database)
+
+    with pytest.raises(PianoError, match="no job"):
+        await waiting
+
+
+async def test_a_job_of_which_it_is_told_too_late_that_it_is_queued_is_not_waited_for(notebooks):
+    a, b = await notebooks("a"), await notebooks("b")
+    await a.stop()
+    job = await a.send("never mind")
+    await b.cancel(job)
+    b.bus.publish(JobQueued(thread_id=job.thread_id, job=job))
+
+    with pytest.raises(PianoError, match="was cancelled"):
+        await b.wait(job)
 
 
 async def test_whoever_takes_a_job_over_knows_what_was_done_for_it_though_no_event_told(

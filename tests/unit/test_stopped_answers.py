@@ -1,14 +1,17 @@
 """The text of an answer that was stopped is kept, and the branch that the user chose."""
 
 import asyncio
+from functools import partialmethod
 
 import pytest
 
 from piano_jupyter import Piano, PianoError
-from piano_jupyter.errors import ModelError
+from piano_jupyter.errors import ModelError, StoreError
 from piano_jupyter.events import BranchChosen, MessageDelta
 from piano_jupyter.jupyter.render.stopped_answers import stopped_lines, with_stopped_answers
+from piano_jupyter.pipeline import consumer
 from piano_jupyter.records import JobStatus
+from piano_jupyter.store.masking_store import MaskingStore
 from piano_jupyter.testing import Delta
 
 
@@ -111,3 +114,26 @@ async def test_a_chosen_branch_is_continued_also_by_a_kernel_that_is_started_aga
         await piano.ask("go on", thread=(await piano.threads())[0])
 
         assert contents_of(model.requests[0])[1:] == ["one", "old", "one and", "old later", "go on"]
+
+
+async def test_the_end_of_a_job_that_could_not_be_stored_is_stored_once_it_can_be(monkeypatch, scripted):
+    monkeypatch.setattr(consumer, "RETRY_DELAY_S", 0)
+    errors, stored = [StoreError("the disk is full")] * 2, asyncio.Event()
+    cancel, fail = MaskingStore.cancel, MaskingStore.fail
+
+    async def full_at_first(store, *arguments, end=cancel):
+        if errors:
+            raise errors.pop()
+        ended = await end(store, *arguments)
+        stored.set()
+        return ended
+
+    monkeypatch.setattr(MaskingStore, "cancel", full_at_first)
+    monkeypatch.setattr(MaskingStore, "fail", partialmethod(full_at_first, end=fail))
+    async with Piano(database=":memory:", model=scripted()) as piano:
+        await piano.stop()
+        job = await piano.cancel(await piano.send("never mind"))
+        assert (job.status, "that could not be stored: the disk is full" in job.reason) == ("failed", True)
+        await stored.wait()
+
+        assert (await piano.find_job(job)).reason == job.reason

@@ -12,7 +12,9 @@ from making import START
 from piano_jupyter.bus import EventBus
 from piano_jupyter.clock import Clock
 from piano_jupyter.config import PianoConfig
-from piano_jupyter.events import JobCancelled, JobFailed, JobQueued, JobStarted
+from piano_jupyter.errors import StoreError
+from piano_jupyter.events import AgentAdded, JobCancelled, JobFailed, JobQueued, JobStarted
+from piano_jupyter.pipeline import producer as producer_module
 from piano_jupyter.pipeline.agent_registry import AgentRegistry
 from piano_jupyter.pipeline.job_log import JobLog
 from piano_jupyter.pipeline.producer import JobModels, JobOwner, Producer
@@ -21,6 +23,7 @@ from piano_jupyter.pipeline.unfinished import UnfinishedJobs
 from piano_jupyter.records import JobStatus, Notebook
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.granting_store import GrantingStore
+from piano_jupyter.store.job_board import jobs_in
 
 MAX_WAIT = 60.0
 ALWAYS_LOADED = JobModels(loaded=None, aliases=dict)
@@ -240,3 +243,95 @@ async def test_the_job_of_a_kernel_that_came_while_jobs_were_read_is_not_left(ma
         assert [job.owner for job in await producer.left()] == ["new kernel"]
         store.jobs = jobs
         assert await producer.left() == []
+
+
+def cancelled_before_the_reply(operation, store, bus):
+    """Have what another notebook does with a job be told before the reply to what was asked of the store."""
+    real = getattr(store, operation)
+
+    async def overtaken(*arguments):
+        reply = await real(*arguments)
+        [job] = jobs_in(reply)
+        bus.publish(JobCancelled(thread_id=job.thread_id, job=await store.cancel(job, START)))
+        return reply
+
+    setattr(store, operation, overtaken)
+
+
+async def test_a_job_that_another_notebook_cancels_before_it_is_known_to_be_stored_is_not_queued(make):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, bus):
+        cancelled_before_the_reply("enqueue", store, bus)
+        await asked(producer, make, "a")
+        assert not producer.waiting
+
+        cancelled_before_the_reply("add_jobs", store, bus)
+        message = make.message("?")
+        assert (await producer.add(make.job(message, make.agent()))).status == "cancelled"
+        assert not producer.waiting
+
+        cancelled_before_the_reply("retry", store, bus)
+        [*_, last] = await store.jobs()
+        assert (await producer.retry(last)).status == "cancelled"
+        assert not producer.waiting
+
+
+async def test_a_job_is_taken_over_whole_though_nobody_waits_for_that(make):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, _):
+        message, real = make.message("?"), store.take_over
+        _, [job] = await store.enqueue(message, [replace(make.job(message, make.agent()), owner="dead kernel")])
+        is_stored, go_on = asyncio.Event(), asyncio.Event()
+
+        async def take_over(*arguments):
+            taken = await real(*arguments)
+            is_stored.set()
+            await go_on.wait()
+            return taken
+
+        store.take_over = take_over
+        taking = asyncio.create_task(producer.take_over(job))
+        await is_stored.wait()
+        taking.cancel()
+        go_on.set()
+        await asyncio.wait([taking])
+
+        assert producer.has(job)
+
+
+async def test_a_job_that_is_stored_as_ours_and_that_we_do_not_have_is_queued_when_it_is_taken_over(make):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, _):
+        message = make.message("?")
+        _, [job] = await store.enqueue(message, producer.owned([make.job(message, make.agent())]))
+        await producer.take_over(job)
+
+        assert producer.has(job)
+
+
+async def test_a_job_that_cannot_be_looked_up_is_looked_up_again(make, monkeypatch):
+    monkeypatch.setattr(producer_module, "FIRST_PAUSE_S", 0)
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, bus):
+        [job] = await asked(producer, make, "a")
+        errors, real = [StoreError("the disk is full")], store.job
+
+        async def read(job_id):
+            if errors:
+                raise errors.pop()
+            return await real(job_id)
+
+        store.job = read
+        bus.publish(JobCancelled(job=await store.cancel(job, START)))
+        assert await producer.claim([]) is None
+        await producer.wait()
+
+        assert not producer.has(job)
+
+
+async def test_nothing_is_being_claimed_while_the_queue_is_read_again(make, monkeypatch):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, store, _), read_again(producer, store, monkeypatch):
+        assert not producer.claiming  # who drains a queue that is paused does not wait for it
+
+
+async def test_a_change_of_an_agent_wakes_the_queue_for_a_job_may_have_waited_for_a_tool_of_it(make):
+    async with producing(Clock(), ALWAYS_LOADED) as (producer, _, bus):
+        assert await producer.claim([]) is None
+        bus.publish(AgentAdded(agent=make.agent()))
+        await producer.wait()
