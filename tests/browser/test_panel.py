@@ -456,15 +456,28 @@ def test_the_saved_notebook_holds_a_transcript_that_is_hidden_while_the_panel_li
     assert "Assistant: It is **Paris**." in "".join(static["data"]["text/plain"])
 
 
-def test_a_kernel_that_does_not_answer_is_named_after_a_while_and_the_text_stays(notebook):
-    nb = notebook([PANEL, "panel.on_msg(panel.receive, remove=True)"])
+PASTE_AN_EMPTY_FILE = """box => {
+    const data = new DataTransfer();
+    data.items.add(new File([], "empty.txt"));
+    box.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_a_kernel_that_does_not_answer_is_named_after_a_while_until_it_does_and_the_text_stays(notebook, stub_model):
+    stub_model.says("I am.")
+    nb = notebook([PANEL, "panel.on_msg(panel.receive, remove=True)", "panel.on_msg(panel.receive)"])
     nb.run(0)
     nb.run(1)
+    box(nb).evaluate(PASTE_AN_EMPTY_FILE)
 
     ask(nb, "is anybody there?")
 
     expect(nb.panel.get_by_role("alert")).to_contain_text("The kernel does not answer", timeout=8_000)
     expect(box(nb)).to_have_value("is anybody there?")
+    nb.run(2)
+    box(nb).press("Enter")
+    expect(answers(nb)).to_have_count(1)
+    expect(nb.panel.get_by_role("alert")).to_have_text("empty.txt is empty")
 
 
 LOSE_ONE = """

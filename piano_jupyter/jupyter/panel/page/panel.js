@@ -29,9 +29,10 @@ class Panel {
     this.sequence = null; // of the last changes applied; null before the first
     this.sheet = null; // what covers the conversation, if something does
     this.overdue = null; // the action without a reply that the notice is about, if any
+    this.covered = ""; // what the notice said before that
     this.link = new KernelLink(model, {
       onSilence: (action) => this.showNotice(NO_REPLY, action),
-      onReply: (action) => this.overdue === action && this.showNotice(""),
+      onReply: (action) => this.overdue === action && this.showNotice(this.covered),
     });
     this.notebook = new Notebook(model, place);
     this.attachments = new Attachments(this);
@@ -176,6 +177,7 @@ class Panel {
 
   showNotice(text, overdue = null) {
     if (this.reconnect.gone && overdue) return; // it is said already, and what to do
+    if (overdue && !this.overdue) this.covered = this.notice.textContent;
     this.overdue = overdue;
     this.notice.textContent = text;
     this.notice.hidden = !text;
