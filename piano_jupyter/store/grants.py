@@ -74,8 +74,7 @@ class Grants:
                 self.board.note("claim_next", await self._store.job(job.id))  # it did not wait any more
             wish.is_unmet = True
             self._call_rows_back({each.job.server for each in self._waiting(wish.wanted)})
-            if self._expected:
-                self._stir_once_they_are_late()
+            self._stir_once_they_are_late()
             return None
 
     def expect(self, jobs: Iterable[Job]) -> None:
@@ -87,9 +86,9 @@ class Grants:
 
     def forget(self, owner: str) -> None:
         """Take back what a kernel asked for: it is gone."""
-        had_rows = self._rows.forget(owner)
-        if self._wishes.pop(owner, None) or had_rows:
-            self._stir_unmet()
+        self._rows.forget(owner)
+        self._wishes.pop(owner, None)
+        self._stir_unmet()
 
     def lease_rows(self, demand: RowDemand, turn: Turn | None = None) -> int:
         """Do the store's operation."""
@@ -207,10 +206,16 @@ class Grants:
         self._reserved = {each: until for each, until in self._reserved.items() if each in asked}
 
     def _stir_once_they_are_late(self) -> None:
-        """Have kernels ask again when what others should have asked for is not waited for any more."""
-        if self._stir_later is None:
-            delay_s = max(0.0, min(self._expected.values()) - self._now())
-            self._stir_later = asyncio.get_running_loop().call_later(delay_s, self._stir_later_now)
+        """Have kernels ask again when others are not waited for any more, to ask for their jobs or to renew a lease."""
+        loop, ends = asyncio.get_running_loop(), [*self._expected.values(), *self._rows.ends()]
+        if not ends:
+            return
+        when = loop.time() + max(0.0, min(ends) - self._now())
+        if self._stir_later is not None:
+            if self._stir_later.when() <= when:
+                return
+            self._stir_later.cancel()
+        self._stir_later = loop.call_at(when, self._stir_later_now)
 
     def _stir_later_now(self) -> None:
         self._stir_later = None

@@ -74,12 +74,15 @@ class RowLeases:
         """Return the kernels that have batches on these servers, or on any."""
         return {each.demand.owner for each in self._leases.values() if servers is None or each.demand.server in servers}
 
-    def forget(self, owner: str) -> bool:
-        """Take back what a kernel has: it is gone. Return whether it had something."""
+    def ends(self) -> list[float]:
+        """Return until when rows may be in flight, if their kernels do not ask again."""
+        return [each.until for each in self._leases.values() if each.occupied]
+
+    def forget(self, owner: str) -> None:
+        """Take back what a kernel has: it is gone."""
         gone = [each for each, lease in self._leases.items() if lease.demand.owner == owner]
         for each in gone:
             del self._leases[each]
-        return bool(gone)
 
     def _room(self, lease: _Lease, state: ServerState, now: float) -> int:
         if state.job_waits or not self._is_models_turn(lease, state, now):

@@ -1,6 +1,7 @@
 """Which job goes next is decided over the jobs of all kernels."""
 
 import asyncio
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -14,6 +15,7 @@ from piano_jupyter.store import grants
 from piano_jupyter.store.base import Turn
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
 from piano_jupyter.store.grants import Grants
+from piano_jupyter.store.row_leases import LEASE_S
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -21,9 +23,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 class Workspace:
     """Kernels that ask one scheduler for their jobs; `stirred` are those that were told to ask again."""
 
-    def __init__(self, store):
+    def __init__(self, store, now=time.monotonic):
         self.store, self.stirred, self.told = store, [], asyncio.Event()
-        self.grants = Grants(store, self._stir)
+        self.grants = Grants(store, self._stir, now)
         self._make = Make()
 
     def _stir(self, owners):
@@ -266,3 +268,24 @@ async def test_r29_the_rows_of_a_kernel_that_is_gone_make_room(workspace):
 
     assert workspace.stirred == ["c"]
     assert workspace.lease("c", in_flight=0, batch=2) == 4
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+async def test_r29_a_job_waits_for_the_rows_of_a_kernel_that_hangs_until_their_lease_ends_only(workspace, is_forgotten):
+    seconds = 0.0
+    workspace = Workspace(workspace.store, lambda: seconds)
+    assert workspace.lease("hangs", in_flight=0, loaded=("m",)) == 4
+    asked = await workspace.queue("another")
+    if not is_forgotten:
+        seconds = LEASE_S - 0.001
+    assert await workspace.ask("a", asked, loaded=("m",)) is None
+
+    seconds = LEASE_S
+    if is_forgotten:
+        assert workspace.lease("b", in_flight=0, batch=2, loaded=("m",)) == 0  # at which the lease was seen to be over
+        workspace.grants.forget("hangs")
+    async with asyncio.timeout(20):
+        while "a" not in workspace.stirred:
+            workspace.told.clear()
+            await workspace.told.wait()
+    assert (await workspace.ask("a", asked, loaded=("m",))).id == asked.id

@@ -108,7 +108,7 @@ def test_r29_what_a_kernel_that_is_gone_had_is_free_again(server):
     assert server.ask(1) == 8
     assert server.ask(2) == 0
     assert server.leases.owners([GPU]) == {"kernel 1", "kernel 2"}
-    assert server.leases.forget("kernel 1")
+    server.leases.forget("kernel 1")
     assert server.ask(2) == 8
 
     server.time += LEASE_S  # and that of one that hangs
