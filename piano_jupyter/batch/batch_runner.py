@@ -215,5 +215,7 @@ class BatchRunner(BatchRun):
 
     async def _finish(self) -> None:
         """Store what is left, and give back what was leased."""
-        await self._commit()
-        await self._store.lease_rows(self._demand(0))
+        try:
+            await self._commit()
+        finally:
+            await self._store.lease_rows(self._demand(0))

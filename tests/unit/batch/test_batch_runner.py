@@ -31,7 +31,7 @@ class Around(Store):
 
     def __init__(self):
         self.inner, self.fails, self.waits = DuckDBStore(":memory:"), {}, {}
-        self.waited = asyncio.Event()
+        self.waited, self.demands = asyncio.Event(), []
 
     async def open(self):
         await self.inner.open()
@@ -43,6 +43,8 @@ class Around(Store):
         self.inner.close_now(timeout)
 
     async def call(self, operation, /, *arguments, **options):
+        if operation == "lease_rows":
+            self.demands.append(arguments[0])
         if operation in self.waits:
             self.waited.set()
             await self.waits[operation].wait()
@@ -111,6 +113,7 @@ async def test_r33_a_batch_on_a_full_disk_stops_with_the_reason_and_the_next_run
     with pytest.raises(StoreError, match="no room left on the disk"):
         await runner.run(Asker(fill_the_disk))
     assert (told[-1].status, told[-1].reason) == (BatchStatus.FAILED, "no room left on the disk")
+    assert (store.demands[-1].wanted, store.demands[-1].in_flight) == (0, 0)  # no job waits for its rows
 
     store.fails.clear()
     [left] = await store.batches()
