@@ -80,6 +80,10 @@ class Election:
                 f"the store process of database {self.database} did not answer within {CONNECT_TIMEOUT_S:.0f} s: it "
                 f"is stopped, or very busy; end it (see {files.log}), or {NOT_SHARED}"
             ) from None
+        except OSError as error:
+            raise CannotShareError(
+                f"the store process at {files.socket} cannot be reached ({error}); {NOT_SHARED}"
+            ) from error
 
     async def _connected_in_the_end(
         self, files: ServerFiles, opened: Callable[[ServerConnection], None]
@@ -99,10 +103,6 @@ class Election:
                         except StoreLockedError as error:
                             if STORE_PROCESS not in str(error) or now() > patient_until:
                                 raise
-            except OSError as error:
-                raise CannotShareError(
-                    f"the store process at {files.socket} cannot be reached ({error}); {NOT_SHARED}"
-                ) from error
             await asyncio.sleep(RETRY_S)
 
     async def _connected(
@@ -181,8 +181,9 @@ class Election:
             process.wait()  # it has forked
         if told == STARTED:
             return
-        lines = files.log.read_text(errors="replace").strip().splitlines() or ["nothing was said"]
-        files.log.unlink()
+        said = files.log.read_text(errors="replace") if files.log.exists() else ""
+        lines = said.strip().splitlines() or ["nothing was said"]
+        files.log.unlink(missing_ok=True)
         if told.startswith(STARTED):
             raise wire.ERROR.unpack(told[len(STARTED) :])
         why = truncated(lines[-1], MAX_LOG_CHARS)

@@ -29,6 +29,7 @@ from piano_jupyter.store.server.wire import ConnectionBrokenError, frame, read_f
 GOODBYE_TIMEOUT_S = 10.0
 END_TIMEOUT_S = 60.0  #: for the store process to end: it may make a copy of the file
 MAX_UNSENT_EVENT_BYTES = 8 * 2**20
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0  #: before it is tried again to connect
 MAX_SENDS = 10  #: of one request: what it asks for may be what stops the store process
 
 Returned = TypeVar("Returned")
@@ -80,6 +81,7 @@ class RemoteStore(SharedStore):
         self._was_connected = self._has_left_out = False
         self._connecting: asyncio.Lock
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._reconnecting: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._numbers = count(1)
         _stores.add(self)
@@ -228,7 +230,8 @@ class RemoteStore(SharedStore):
                 if not answer.done():
                     answer.set_exception(error)
         if not self._closed:
-            self._keep(self._reconnect())
+            self._stop_reconnecting()
+            self._reconnecting = self._keep(self._reconnect())
 
     def _take(self, reply: wire.Reply) -> None:
         match reply:
@@ -258,8 +261,19 @@ class RemoteStore(SharedStore):
                 asyncio.get_running_loop().call_soon(self._notify, reply.sentence)
 
     async def _reconnect(self) -> None:
-        with contextlib.suppress(StoreError):  # the next request tries again, and tells
-            await self._connected()
+        """Connect again, until that succeeds: somebody may wait for what others do. The next request tells an error."""
+        pause = FIRST_PAUSE_S
+        while self._connection is None and not self._closed:
+            try:
+                await self._connected()
+            except StoreError:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _stop_reconnecting(self) -> None:
+        """End a pause that goes on though a request has connected meanwhile."""
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
 
     async def _say_goodbye(self, timeout: float, *, end: bool = False) -> None:
         """Let the store process do what was asked, and end the connection; what waits longer is given up."""
@@ -267,6 +281,7 @@ class RemoteStore(SharedStore):
             async with self._connecting:  # a process that is being started would stay
                 pass
         if self._connection is not None:
+            self._stop_reconnecting()
             self._send(wire.Goodbye(end))
             await asyncio.wait(self._tasks, timeout=timeout)
         if self._connection is not None:
@@ -283,10 +298,11 @@ class RemoteStore(SharedStore):
             if self._listening_loop is not None:
                 self._listening_loop.call_soon_threadsafe(function)
 
-    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 class _LoopThread:
