@@ -6,14 +6,17 @@ that never came back. No heartbeats.
 """
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from piano_jupyter.errors import StoreError
 from piano_jupyter.records import Job, JobStatus, Notebook
 from piano_jupyter.store.base import Store
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  #: before jobs that could not be taken back are tried again
 
 
 class Leases:
@@ -24,7 +27,9 @@ class Leases:
         self._connected: Counter[str] = Counter()
         self._absent: dict[str, asyncio.Task[None]] = {}
         self._max_attempts = 3
-        self._settled = asyncio.create_task(self._recover_after_grace())
+        self._is_settled = False  #: whether those that the process before this one served had time to come back
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keep(self._recover_after_grace())
 
     @property
     def owners(self) -> Collection[str]:
@@ -44,13 +49,10 @@ class Leases:
         if self._connected[owner] > 0:
             return
         del self._connected[owner]
-        if orderly:
-            now = datetime.now(UTC)
-            running = [job for job in await self._store.jobs(JobStatus.RUNNING) if job.owner == owner]
-            for job in running:
-                self._told([await self._store.release(job, now)])
-        else:
-            self._absent[owner] = asyncio.create_task(self._recover_after_grace(owner))
+        if not orderly:
+            self._absent[owner] = self._keep(self._recover_after_grace(owner))
+        elif not await self._is_done(release := partial(self._release, owner)):
+            self._keep(self._do_in_the_end(release))
 
     async def recover(
         self, alive: Collection[str], max_attempts: int, now: datetime, notebook: Notebook | None = None
@@ -62,23 +64,58 @@ class Leases:
         running = [job for job in await self._store.jobs(JobStatus.RUNNING) if job.owner is not None]
         gone = {job.owner for job in running if notebook is not None and job.notebook.is_same(notebook)}
         gone -= {*alive, *self._connected}
-        may_come_back = {*self._absent} if self._settled.done() else {*self._absent, *(job.owner for job in running)}
+        may_come_back = {*self._absent} if self._is_settled else {*self._absent, *(job.owner for job in running)}
         return await self._store.recover({*alive, *self._connected, *(may_come_back - gone)}, max_attempts, now)
 
     async def close(self) -> None:
         """End the grace periods; the jobs are recovered by the next process."""
-        tasks = [self._settled, *self._absent.values()]
+        tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _recover_after_grace(self, owner: str | None = None) -> None:
         await asyncio.sleep(self._grace_s)
-        if owner is not None:
+        if owner is None:
+            self._is_settled = True
+        else:
             self._absent.pop(owner)
-        with contextlib.suppress(StoreError):  # closed or full: it is done by a later `recover`, or the next process
-            if await self._strangers():
-                self._told(await self._store.recover(self.owners, self._max_attempts, datetime.now(UTC)))
+        if not await self._is_done(self._recover_strangers):
+            await self._do_in_the_end(self._recover_strangers)
+
+    async def _recover_strangers(self) -> None:
+        if await self._strangers():
+            self._told(await self._store.recover(self.owners, self._max_attempts, datetime.now(UTC)))
+
+    async def _release(self, owner: str) -> None:
+        now = datetime.now(UTC)
+        for job in await self._store.jobs(JobStatus.RUNNING):
+            if job.owner == owner and owner not in self.owners:  # else it came back, and may run that again
+                self._told([await self._store.release(job, now)])
+
+    async def _do_in_the_end(self, take_back: Callable[[], Awaitable[None]]) -> None:
+        """Try again until it succeeds: nobody else gives these jobs to anybody."""
+        pause = FIRST_PAUSE_S
+        while True:
+            await asyncio.sleep(pause)
+            if await self._is_done(take_back):
+                return
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    @staticmethod
+    async def _is_done(take_back: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await take_back()
+        except StoreError:  # the disk is full, say; the kernels are told that
+            return False
+        return True
+
+    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _strangers(self) -> bool:
         """Return whether a job runs whose owner is not here."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from piano_jupyter.batch_records import Batch
 from piano_jupyter.errors import PianoError, StoreError
 from piano_jupyter.records import DatabaseIdentity, Job
 from piano_jupyter.store.base import Store
@@ -23,6 +24,7 @@ from piano_jupyter.store.server.store_news import StoreNews
 from piano_jupyter.store.server.wire import frame, read_frame
 
 SOCKET_LOOK_S = 2.0  #: between two looks whether the socket is there: a cleaner of /tmp or a logout may remove it
+READ_BYTES = 2**16
 LOOK_TIMEOUT_S = 1.0  #: for a look at the file before a kernel is welcomed: the store may be busy for longer
 
 
@@ -58,12 +60,13 @@ class StoreServer:
     async def listen(self) -> None:
         """Let kernels connect. Raises StoreError."""
         self._socket = ServerSocket(self._name)
-        self._leases = Leases(self._store, self._delays.grace_s, self._tell_recovered)
+        await self._store.open()
+        self._leases = Leases(self._store, self._delays.grace_s, self._tell_recovered)  # once what runs is known
         self._own_operations = {
             "clients": self._list_clients,
+            "open_batch": self._open_batch,
             "recover": self._leases.recover,
         }
-        await self._store.open()
         self._store.grants.expect(self._store.grants.board.waiting)  # their kernels come back
         self._wait_for_client(self._delays.first_client_s)
         self._news.follow(self._take_news)
@@ -149,15 +152,16 @@ class StoreServer:
             self._clients.discard(connection)
             self._news.has_readers = bool(self._clients)
             self._push_states()
+            if goodbye is not None:
+                await _answered_or_gone(connection, reader)
             if connection.requests:
-                for each in () if goodbye else connection.requests.values():
+                for each in connection.requests.values():
                     each.cancel()  # a long read; what is being written is written all the same
                 await asyncio.wait(connection.requests.values())
             if not self._leaving.is_set():
-                with contextlib.suppress(StoreError):
-                    if all(each.client.owner != connection.client.owner for each in self._clients):
-                        self._store.grants.forget(connection.client.owner)
-                    await self._leases.end(connection.client.owner, orderly=goodbye is not None)
+                if all(each.client.owner != connection.client.owner for each in self._clients):
+                    self._store.grants.forget(connection.client.owner)
+                await self._leases.end(connection.client.owner, orderly=goodbye is not None)
                 if goodbye is None:
                     self._push(wire.Gap())
             if not self._clients:
@@ -192,7 +196,7 @@ class StoreServer:
     async def _answer(self, connection: ClientConnection, call: wire.Call) -> None:
         try:
             operation = OPERATIONS[call.operation]
-            result = await self._do(operation, call.arguments, connection.client)
+            result = await self._do(operation, call.arguments, connection)
             reply: wire.Result | wire.Failure = wire.Result(call.id, operation.result.pack(result))
         except PianoError as error:
             if self._leaving.is_set():
@@ -206,11 +210,13 @@ class StoreServer:
             raise
         await connection.reply(reply)
 
-    async def _do(self, operation: Operation, packed: bytes, client: Client) -> Any:
+    async def _do(self, operation: Operation, packed: bytes, connection: ClientConnection) -> Any:
         arguments = operation.unpack_arguments(packed)
         function = self._own_operations.get(operation.name) or partial(self._store.call, operation.name)
         result = await function(*arguments.args[1:], **arguments.kwargs)
-        return self._identity_for(client, result) if isinstance(result, DatabaseIdentity) else result
+        if operation.name == "recover" and result:
+            self._tell_recovered(result, connection)
+        return self._identity_for(connection.client, result) if isinstance(result, DatabaseIdentity) else result
 
     def _identity_for(self, client: Client, identity: DatabaseIdentity) -> DatabaseIdentity:
         """Return the identity as the client may see it: a new file was made for the first one that asks."""
@@ -220,14 +226,18 @@ class StoreServer:
     async def _list_clients(self) -> list[Client]:
         return [each.client for each in self._clients]
 
+    async def _open_batch(self, batch: Batch, alive: Collection[str] = ()) -> Batch:
+        """Do the store's operation; whoever came since the kernel looked is there, too."""
+        return await self._store.open_batch(batch, {*alive, *(each.client.owner for each in self._clients)})
+
     def _stir(self, owners: Collection[str]) -> None:
         data = frame(wire.Stir())
         for each in tuple(self._clients):
             if each.client.owner in owners:
                 each.push(data)
 
-    def _tell_recovered(self, jobs: list[Job]) -> None:
-        self._push(wire.Recovered(wire.JOBS.pack(jobs)))
+    def _tell_recovered(self, jobs: list[Job], asker: ClientConnection | None = None) -> None:
+        self._push(wire.Recovered(wire.JOBS.pack(jobs)), asker)
 
     async def _look_at_file(self) -> None:
         """Have a file that was lost a moment ago noticed: nobody new is to come in by its old path."""
@@ -302,6 +312,21 @@ class StoreServer:
     def _leave_if_unused(self) -> None:
         if not self._clients:
             self.leave()
+
+
+async def _answered_or_gone(connection: ClientConnection, reader: asyncio.StreamReader) -> None:
+    """Return once all that a kernel asked for is answered, or its connection has ended."""
+    gone = asyncio.create_task(_gone(reader))
+    while connection.requests and not gone.done():
+        await asyncio.wait([gone, *connection.requests.values()], return_when=asyncio.FIRST_COMPLETED)
+    gone.cancel()
+    await asyncio.wait([gone])
+
+
+async def _gone(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(OSError):
+        while await reader.read(READ_BYTES):
+            pass  # after its goodbye it asks for nothing
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -7,7 +7,9 @@ import signal
 import socket
 import tempfile
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,22 @@ from store_servers import CONNECT, NO_DELAYS, Heard, ended, killed_client, serve
 from waiting import until
 
 from piano_jupyter import own_folders
+from piano_jupyter.batch_records import Batch
 from piano_jupyter.errors import NotFoundError, StoreError, StoreLockedError
 from piano_jupyter.records import JobStatus, Notebook
 from piano_jupyter.store.base import Turn
 from piano_jupyter.store.duckdb.duckdb_store import DuckDBStore
-from piano_jupyter.store.server import client_connection, election, socket_folder, store_server, wire
+from piano_jupyter.store.server import (
+    client_connection,
+    election,
+    leases,
+    remote_store,
+    socket_folder,
+    store_server,
+    wire,
+)
 from piano_jupyter.store.server.client_connection import MAX_UNREAD_EVENT_BYTES
+from piano_jupyter.store.server.election import Election
 from piano_jupyter.store.server.leases import Leases
 from piano_jupyter.store.server.remote_store import MAX_UNSENT_EVENT_BYTES, RemoteStore
 from piano_jupyter.store.server.shared_store import OPERATIONS
@@ -157,13 +169,17 @@ async def test_an_orderly_close_gives_jobs_back_without_an_attempt(file):
 
 async def test_a_client_does_not_recover_the_jobs_of_another_that_is_connected(file):
     async with served(file):
-        one, two = RemoteStore(file, owner="a"), RemoteStore(file, owner="b")
+        heard, told = Heard(), Heard()
+        one = RemoteStore(file, owner="a", listener=heard.listener)
+        two = RemoteStore(file, owner="b", listener=told.listener)
         await one.open()
         await two.open()
         job, dead = await claimed(one, "a"), await claimed(two, "dead")
         recovered = await two.recover({"b"}, 3, NOW)
+        await heard.told.wait()
 
         assert [each.id for each in recovered] == [dead.id]
+        assert (heard.jobs, told.jobs) == (recovered, [])
         assert await two.job(job.id) == job
         for each in (one, two):
             await each.close()
@@ -206,11 +222,122 @@ async def test_a_kernel_that_was_started_again_has_the_jobs_of_the_one_before_it
         await there.close()
 
 
-async def test_a_grace_period_that_ends_when_the_store_is_closed_already_is_no_error(file):
+class Failing(DuckDBStore):
+    """A store in memory, one operation of which fails so many times."""
+
+    def __init__(self, operation, times):
+        super().__init__(":memory:")
+        self.operation, self.times, self.failed = operation, times, asyncio.Event()
+
+    async def call(self, operation, /, *arguments, **options):
+        if operation == self.operation and self.times:
+            self.times -= 1
+            self.failed.set()
+            raise StoreError("no room left on the disk")
+        return await super().call(operation, *arguments, **options)
+
+
+@pytest.mark.parametrize(("operation", "orderly"), [("recover", False), ("release", True)])
+async def test_jobs_that_could_not_be_taken_back_at_first_are_taken_back_later(monkeypatch, operation, orderly):
+    monkeypatch.setattr(leases, "FIRST_PAUSE_S", 0)
+    store, told = Failing(operation, 3), asyncio.Queue()
+    await store.open()
+    taking = Leases(store, 60 if orderly else 0, told.put_nowait)
+    taking.begin("a", 3)
+    job = await claimed(store, "a")
+    await taking.end("a", orderly=orderly)
+    async with asyncio.timeout(20):
+        [back] = await told.get()
+
+    assert (back.id, back.status, store.times) == (job.id, JobStatus.QUEUED, 0)
+    await taking.close()
+    await store.close()
+
+
+async def test_taking_jobs_back_is_not_tried_again_once_the_store_is_to_be_closed():
+    store = Failing("jobs", 1)
+    taking = Leases(store, 0, [].extend)
+    await store.failed.wait()
+    await taking.close()
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_jobs_that_are_recovered_as_soon_as_the_process_starts_hold_nobody_up(file):
     async with opened(file) as store:
-        leases = Leases(store, 0, [].extend)
-    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
-    await leases.close()
+        for _ in range(4):
+            await claimed(store, "gone")
+        message = make.message("next")
+        _, [waiting] = await store.enqueue(message, [make.job(message, make.agent())])
+    async with served(file):
+        there = RemoteStore(file, owner="there")
+        await there.open()
+        while await there.jobs(JobStatus.RUNNING):
+            pass
+
+        turn = Turn(max_demand=1, max_wait_s=60)
+        assert (await there.claim_next(message.id, "there", [waiting.id], NOW, turn)).id == waiting.id
+        await there.close()
+
+
+async def test_a_client_that_is_gone_after_its_goodbye_gives_its_jobs_back_though_its_query_runs(file):
+    async with served(file, grace_s=60):
+        heard = Heard()
+        leaving, there = RemoteStore(file, owner="a"), RemoteStore(file, owner="b", listener=heard.listener)
+        await leaving.open()
+        await there.open()
+        job = await claimed(leaving, "a")
+        endless = asyncio.create_task(leaving.sql("SELECT count(*) FROM range(10_000_000_000_000)"))
+        await leaving.counts()
+        await asyncio.to_thread(leaving.close_now, 0.1)
+        with pytest.raises(StoreError, match="is closed"):
+            await endless
+        async with asyncio.timeout(20):
+            await heard.told.wait()
+
+        assert [(each.id, each.status, each.attempt) for each in heard.jobs] == [(job.id, JobStatus.QUEUED, 0)]
+        await there.close()
+
+
+@pytest.mark.parametrize("pause", [0, 3600])
+async def test_a_client_that_cannot_connect_again_at_once_tries_again_and_its_close_waits_for_no_pause(
+    file, monkeypatch, pause
+):
+    monkeypatch.setattr(remote_store, "FIRST_PAUSE_S", pause)
+    monkeypatch.setattr(remote_store, "GOODBYE_TIMEOUT_S", 3600)
+    heard, made, failed, connect = Heard(), [], threading.Event(), Election.connect
+
+    async def fail_once(election, opened):
+        if made and not failed.is_set():
+            failed.set()
+            raise StoreLockedError("the store process did not answer")
+        made.append(await connect(election, opened))
+        return made[-1]
+
+    monkeypatch.setattr(Election, "connect", fail_once)
+    async with served(file), asyncio.timeout(20):
+        store = RemoteStore(file, owner="a", listener=heard.listener)
+        await store.open()
+        made[0].socket.shutdown(socket.SHUT_RDWR)
+        await asyncio.to_thread(failed.wait)
+        if pause:
+            await store.counts()  # which connects
+        await heard.missed.wait()
+        await store.close()
+
+
+async def test_a_batch_that_another_client_runs_which_came_a_moment_ago_is_not_taken_from_it(file):
+    async with served(file):
+        one, two = RemoteStore(file, owner="a"), RemoteStore(file, owner="b")
+        await one.open()
+        await two.open()
+        about = {"id": make.message("").id, "inserted_at": NOW, "started_at": NOW, "name": "reviews"}
+        batch = Batch(**about, template="Rate {{review}}", model="m", digest="d", owner="a")
+        await one.open_batch(batch, {"a"})
+        with pytest.raises(StoreError, match="runs already"):
+            await two.open_batch(replace(batch, owner="b"), {"b"})
+        for each in (one, two):
+            await each.close()
 
 
 async def test_j21_a_client_that_does_not_read_is_cut_off_and_the_others_go_on(file):
@@ -281,6 +408,19 @@ async def test_a_process_that_cannot_start_says_why(file, tmp_path, monkeypatch)
     monkeypatch.setattr(election.sys, "executable", "/nowhere/python")
     with pytest.raises(CannotShareError, match=r"cannot be started \(.*nowhere.*share to False"):
         await RemoteStore(tmp_path / "other.duckdb").open()
+    monkeypatch.setattr(election.sys, "executable", shutil.which("true"))
+    removing = partial(_said_nothing_and_without, server_files(str(tmp_path / "other.duckdb")).log)
+    monkeypatch.setattr(election, "_all_of", removing)
+    with pytest.raises(CannotShareError, match="did not start: nothing was said"):
+        await RemoteStore(tmp_path / "other.duckdb").open()
+    monkeypatch.setattr(Election, "_answers", removing)  # there is no file any more
+    with pytest.raises(CannotShareError, match=r"cannot be reached \(.*No such file.*share to False"):
+        await RemoteStore(tmp_path / "other.duckdb").open()
+
+
+async def _said_nothing_and_without(file, _):
+    file.unlink()
+    return b""
 
 
 @pytest.mark.parametrize(
