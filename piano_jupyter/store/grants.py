@@ -207,10 +207,11 @@ class Grants:
 
     def _stir_once_they_are_late(self) -> None:
         """Have kernels ask again when others are not waited for any more, to ask for their jobs or to renew a lease."""
-        loop, ends = asyncio.get_running_loop(), [*self._expected.values(), *self._rows.ends()]
+        loop, now = asyncio.get_running_loop(), self._now()
+        ends = [each for each in (*self._expected.values(), *self._rows.ends()) if each > now]
         if not ends:
             return
-        when = loop.time() + max(0.0, min(ends) - self._now())
+        when = loop.time() + min(ends) - now
         if self._stir_later is not None:
             if self._stir_later.when() <= when:
                 return

@@ -76,6 +76,7 @@ class RowLeases:
 
     def ends(self) -> list[float]:
         """Return until when rows may be in flight, if their kernels do not ask again."""
+        self._drop_late(self._now())
         return [each.until for each in self._leases.values() if each.occupied]
 
     def forget(self, owner: str) -> None:

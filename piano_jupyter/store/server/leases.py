@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from piano_jupyter.errors import StoreError
+from piano_jupyter.pauses import growing_pauses
 from piano_jupyter.records import Job, JobStatus, Notebook
 from piano_jupyter.store.base import Store
 
@@ -96,12 +97,10 @@ class Leases:
 
     async def _do_in_the_end(self, take_back: Callable[[], Awaitable[None]]) -> None:
         """Try again until it succeeds: nobody else gives these jobs to anybody."""
-        pause = FIRST_PAUSE_S
-        while True:
+        for pause in growing_pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S):
             await asyncio.sleep(pause)
             if await self._is_done(take_back):
                 return
-            pause = min(2 * pause, LONGEST_PAUSE_S)
 
     @staticmethod
     async def _is_done(take_back: Callable[[], Awaitable[None]]) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from piano_jupyter.errors import StoreError
+from piano_jupyter.pauses import growing_pauses
 from piano_jupyter.records import Job
 from piano_jupyter.store.duckdb.database_file import whole_path
 from piano_jupyter.store.server import wire
@@ -262,13 +263,12 @@ class RemoteStore(SharedStore):
 
     async def _reconnect(self) -> None:
         """Connect again, until that succeeds: somebody may wait for what others do. The next request tells an error."""
-        pause = FIRST_PAUSE_S
+        pauses = growing_pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         while self._connection is None and not self._closed:
             try:
                 await self._connected()
             except StoreError:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                await asyncio.sleep(next(pauses))
 
     def _stop_reconnecting(self) -> None:
         """End a pause that goes on though a request has connected meanwhile."""
