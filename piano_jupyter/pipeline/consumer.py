@@ -14,7 +14,7 @@ from piano_jupyter import events
 from piano_jupyter.bus import EventBus
 from piano_jupyter.cancellation import finish_even_if_cancelled
 from piano_jupyter.clock import Clock
-from piano_jupyter.errors import NotFoundError, PianoError
+from piano_jupyter.errors import NotFoundError, PianoError, StoreError
 from piano_jupyter.logs import logger
 from piano_jupyter.pauses import growing_pauses
 from piano_jupyter.pipeline.job_log import JobLog
@@ -304,14 +304,15 @@ class Consumer:
         try:
             for pause in growing_pauses(RETRY_DELAY_S, LONGEST_RETRY_DELAY_S):
                 await asyncio.sleep(pause)
-                with suppress(PianoError):  # it was logged, and those who wait were told
-                    await self._store_ends()
+                await self._store_ends()
                 if not self._unstored:
                     return
         finally:
             self._storing = None
 
     async def _store_ends(self) -> None:
-        for job, reason in tuple(self._unstored.values()):
-            await self._store_end(job, reason)
-            self._unstored.pop(job.id, None)
+        with suppress(StoreError):  # it was logged, and those who wait were told
+            for job, reason in tuple(self._unstored.values()):
+                with suppress(NotFoundError):  # its thread was deleted
+                    await self._store_end(job, reason)
+                self._unstored.pop(job.id, None)

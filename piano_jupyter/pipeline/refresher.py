@@ -35,17 +35,18 @@ class Refresher:
     ) -> None:
         self._store, self._job_results = store, job_results
         self._steps, self._find_left, self._publish_here = steps, find_left, publish_here
-        self._again = False
+        self._again = self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Refresh all; if that is being done already, once more."""
+        """Refresh all; if that is being done already, once more. No effect once it was stopped."""
         self._again = True
-        if self._task is None or self._task.done():
+        if not self._is_stopped and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._refresh(), name="piano-refresh")
 
     async def stop(self) -> None:
         """Refresh no more."""
+        self._is_stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
