@@ -115,7 +115,7 @@ export class Compose {
     const edits = this.editing;
     const same = this.sending?.text === text && this.sending.edits === edits;
     const repeated = same ? this.sending.action : undefined; // the kernel must not do it twice
-    if (same && this.panel.overdue !== repeated) return;
+    if (same && !this.panel.link.isOverdue(repeated)) return;
     this.panel.log.toEnd();
     const files = this.files.list.map(({ key }) => key);
     const content = edits ? { about: text, message: edits } : { about: text, files };

@@ -3,7 +3,7 @@
 const REPLY_TIMEOUT_MS = 4000; // without an acknowledgement: then the kernel does not answer
 
 export class KernelLink {
-  // onSilence(action) is called when the kernel does not answer, onReply(action) when it does
+  // onSilence() is called when the kernel does not answer, onReply() when it does
   constructor(model, { onSilence, onReply }) {
     this.model = model;
     this.page = Math.random().toString(36).slice(2);
@@ -17,13 +17,22 @@ export class KernelLink {
   // number of the first one, and the kernel does it once
   request(what, content = {}, onDone = () => {}, action = ++this.actions) {
     clearTimeout(this.pending.get(action)?.timer);
-    const timer = setTimeout(() => this.onSilence(action), REPLY_TIMEOUT_MS);
-    this.pending.set(action, { timer, onDone });
+    const request = { onDone, isOverdue: false };
+    request.timer = setTimeout(() => {
+      request.isOverdue = true;
+      this.onSilence();
+    }, REPLY_TIMEOUT_MS);
+    this.pending.set(action, request);
     this.send(what, action, content);
     return action;
   }
 
-  // the same for what nobody waits for: that the kernel does not answer is not reported
+  // whether a request may have been lost: then it can be repeated
+  isOverdue(action) {
+    return Boolean(this.pending.get(action)?.isOverdue);
+  }
+
+  // ask for what nobody waits for: that the kernel does not answer is not reported
   tell(what, content = {}, onDone = () => {}) {
     const action = ++this.actions;
     this.pending.set(action, { onDone });
@@ -49,7 +58,7 @@ export class KernelLink {
   take({ kind, action, error, reply }) {
     const known = this.pending.get(action);
     clearTimeout(known?.timer);
-    this.onReply(action);
+    this.onReply();
     if (kind !== "done") return false;
     this.pending.delete(action);
     known?.onDone({ error, reply });

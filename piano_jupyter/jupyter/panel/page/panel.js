@@ -28,11 +28,11 @@ class Panel {
     this.model = model;
     this.sequence = null; // of the last changes applied; null before the first
     this.sheet = null; // what covers the conversation, if something does
-    this.overdue = null; // the action without a reply that the notice is about, if any
+    this.isSilent = false; // whether the notice is about a kernel that does not answer
     this.covered = ""; // what the notice said before that
     this.link = new KernelLink(model, {
-      onSilence: (action) => this.showNotice(NO_REPLY, action),
-      onReply: (action) => this.overdue === action && this.showNotice(this.covered),
+      onSilence: () => this.showNotice(NO_REPLY, true),
+      onReply: () => this.isSilent && this.showNotice(this.covered),
     });
     this.notebook = new Notebook(model, place);
     this.attachments = new Attachments(this);
@@ -123,7 +123,7 @@ class Panel {
     const before = this.notice.textContent;
     const done = ({ error, reply }) => {
       if (error) this.showNotice(error);
-      else if (!this.overdue && this.notice.textContent === before) this.showNotice("");
+      else if (!this.isSilent && this.notice.textContent === before) this.showNotice("");
       onDone(error, reply);
     };
     return this.link.request(what, content, done, action);
@@ -175,10 +175,10 @@ class Panel {
     this.link.tell("reply", { about: ticket, value });
   }
 
-  showNotice(text, overdue = null) {
-    if (this.reconnect.gone && overdue) return; // it is said already, and what to do
-    if (overdue && !this.overdue) this.covered = this.notice.textContent;
-    this.overdue = overdue;
+  showNotice(text, isSilent = false) {
+    if (this.reconnect.gone && isSilent) return; // it is said already, and what to do
+    if (isSilent && !this.isSilent) this.covered = this.notice.textContent;
+    this.isSilent = isSilent;
     this.notice.textContent = text;
     this.notice.hidden = !text;
   }

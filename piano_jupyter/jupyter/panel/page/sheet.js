@@ -38,7 +38,7 @@ export class Sheet {
     this.loads++;
     this.opener.setAttribute("aria-expanded", "false");
     this.panel.batches.node.before(this.panel.notice, this.panel.reconnect.node);
-    if (!this.panel.overdue) this.panel.showNotice(""); // it was about the sheet
+    if (!this.panel.isSilent) this.panel.showNotice(""); // it was about the sheet
     this.node.remove();
     this.cover(false);
     if (this.opener.isConnected) this.opener.focus();
