@@ -52,18 +52,24 @@ class Kernel:
 
     def __init__(self, folder, stub, *, stdin=False, **env):
         self.folder, self.stdin = folder, stdin
-        self.manager = KernelManager(kernel_spec_manager=OwnKernels())
         paths = {"IPYTHONDIR": folder / ".ipython", "JUPYTER_RUNTIME_DIR": folder / ".runtime", "PYTHONPATH": ROOT}
         settings = {"PIANO_BASE_URL": stub.url, "JPY_SESSION_NAME": str(folder / "notebook.ipynb")}
         self.env = os.environ | {name: str(path) for name, path in paths.items()} | settings | env
-        self.manager.start_kernel(cwd=str(folder), env=self.env)
+        self._begin()
+        self._connect_or_begin_again()
+
+    def _begin(self):
+        self.manager = KernelManager(kernel_spec_manager=OwnKernels())
+        self.manager.start_kernel(cwd=str(self.folder), env=self.env)
+
+    def _connect_or_begin_again(self):
         try:
             self._connect()
         except RuntimeError:
             if self.manager.is_alive():
                 raise
-            self.client.stop_channels()  # something else has taken one of its ports before it could
-            self.manager.restart_kernel(now=True, newports=True)
+            self.end()  # something else has taken one of its ports before it could; a manager keeps its ports
+            self._begin()
             self._connect()
 
     def _connect(self):
@@ -132,7 +138,7 @@ class Kernel:
     def restart(self):
         self.client.stop_channels()
         self.manager.restart_kernel(now=False, newports=False)
-        self._connect()
+        self._connect_or_begin_again()
 
     def kill(self):
         """Have it die, as when the memory is full."""
