@@ -151,12 +151,18 @@ async def test_a_client_that_comes_back_in_time_keeps_its_jobs(file):
             await each.close()
 
 
+async def one_that_leaves_and_one_that_hears(file):
+    """Return two clients, open, and what the second one is told."""
+    heard = Heard()
+    leaving, there = RemoteStore(file, owner="a"), RemoteStore(file, owner="b", listener=heard.listener)
+    await leaving.open()
+    await there.open()
+    return leaving, there, heard
+
+
 async def test_an_orderly_close_gives_jobs_back_without_an_attempt(file):
     async with served(file, grace_s=60):
-        heard = Heard()
-        leaving, there = RemoteStore(file, owner="a"), RemoteStore(file, owner="b", listener=heard.listener)
-        await leaving.open()
-        await there.open()
+        leaving, there, heard = await one_that_leaves_and_one_that_hears(file)
         job = await claimed(leaving, "a")
         await leaving.close()
         await heard.told.wait()
@@ -281,10 +287,7 @@ async def test_jobs_that_are_recovered_as_soon_as_the_process_starts_hold_nobody
 
 async def test_a_client_that_is_gone_after_its_goodbye_gives_its_jobs_back_though_its_query_runs(file):
     async with served(file, grace_s=60):
-        heard = Heard()
-        leaving, there = RemoteStore(file, owner="a"), RemoteStore(file, owner="b", listener=heard.listener)
-        await leaving.open()
-        await there.open()
+        leaving, there, heard = await one_that_leaves_and_one_that_hears(file)
         job = await claimed(leaving, "a")
         endless = asyncio.create_task(leaving.sql("SELECT count(*) FROM range(10_000_000_000_000)"))
         await leaving.counts()
