@@ -248,12 +248,13 @@ class Consumer:
                 self._log.step(job.id, "answered")
                 delegated, note = await self._question_sender.delegate(job, message)
                 asked = self._producer.owned(delegated)
-                acked = await self._store.ack(job, message, self._clock.now(), asked=asked, note=note)
+                with self._producer.hearing() as told:
+                    acked = await self._store.ack(job, message, self._clock.now(), asked=asked, note=note)
                 self._log.step(job.id, "acked")
                 self._bus.publish(replace(event, message=acked.answer))
                 if acked.note is not None:
                     self._bus.publish(events.MessageAdded(thread_id=job.thread_id, message=acked.note))
-                self._producer.add_to_queue(acked.asked)
+                self._producer.add_to_queue(await self._producer.as_they_are(acked.asked, told))
                 self._bus.publish(events.JobDone(thread_id=job.thread_id, job=acked.job, message=acked.answer))
 
     async def _keep_partial(self, job: Job, text: str) -> None:

@@ -97,7 +97,7 @@ class Producer:
 
     async def _take_in_left(self) -> None:
         """Queue the jobs of this notebook whose kernel is gone; they wait until the user resumes them."""
-        with self._hearing() as told:
+        with self.hearing() as told:
             own = [job for job in await self.left() if job.notebook.is_same(self._owner.notebook)]
         left = [job for job in own if job.id not in self._queued.keys() | told]
         self._unfinished.add(left)
@@ -127,9 +127,9 @@ class Producer:
         await finish_even_if_cancelled(self._take_over(job))
 
     async def _take_over(self, job: Job) -> None:
-        with self._hearing() as told:
+        with self.hearing() as told:
             job = await self._store.take_over(job, *self._owner[:2])
-        [job] = await self._as_they_are([job], told)
+        [job] = await self.as_they_are([job], told)
         if job.owner == self._owner.process and job.status is JobStatus.QUEUED:  # no other was faster
             self._unfinished.add([job])
             self.add_to_queue([job])
@@ -137,7 +137,7 @@ class Producer:
     async def refresh(self) -> None:
         """Read again how its jobs stand, where that was not told, and have the store grant them again."""
         async with self._claiming:  # a job that is claimed meanwhile would be queued, and run, a second time
-            with self._hearing() as told:
+            with self.hearing() as told:
                 stored = {job.id: job for job in await self._store.jobs(JobStatus.QUEUED)}
             known = dict(self._queued)
             for job_id in [each for each, job in known.items() if each not in told and stored.get(each) != job]:
@@ -161,10 +161,10 @@ class Producer:
         return await finish_even_if_cancelled(self._enqueue(message, jobs, newest))
 
     async def _enqueue(self, message: Message, jobs: Sequence[Job], newest: int | None) -> tuple[Message, list[Job]]:
-        with self._hearing() as told:
+        with self.hearing() as told:
             message, jobs = await self._store.enqueue(message, self.owned(jobs), newest)
         self._bus.publish(MessageAdded(thread_id=message.thread_id, message=message))
-        self.add_to_queue(await self._as_they_are(jobs, told))
+        self.add_to_queue(await self.as_they_are(jobs, told))
         return message, jobs
 
     async def add(self, job: Job) -> Job:
@@ -172,9 +172,9 @@ class Producer:
         return await finish_even_if_cancelled(self._add(job))
 
     async def _add(self, job: Job) -> Job:
-        with self._hearing() as told:
+        with self.hearing() as told:
             jobs = await self._store.add_jobs(self.owned([job]))
-        [job] = await self._as_they_are(jobs, told)
+        [job] = await self.as_they_are(jobs, told)
         self._add_own(job)
         return job
 
@@ -184,9 +184,9 @@ class Producer:
 
     async def _retry(self, job: Job) -> Job:
         [job] = self.owned([job])
-        with self._hearing() as told:
+        with self.hearing() as told:
             job = await self._store.retry(job)
-        [job] = await self._as_they_are([job], told)
+        [job] = await self.as_they_are([job], told)
         self._unfinished.forget(job)
         self._add_own(job)
         self._log.step(job.id, "retried")
@@ -265,7 +265,7 @@ class Producer:
                 self._checking = asyncio.create_task(self._check_doubted(), name="piano-queue")
 
     @contextlib.contextmanager
-    def _hearing(self) -> Iterator[set[UUID]]:
+    def hearing(self) -> Iterator[set[UUID]]:
         """Give a set that gets each job of which an event tells while the block runs."""
         told = set[UUID]()
         self._told[id(told)] = told
@@ -274,7 +274,7 @@ class Producer:
         finally:
             del self._told[id(told)]
 
-    async def _as_they_are(self, jobs: Sequence[Job], told: Collection[UUID]) -> list[Job]:
+    async def as_they_are(self, jobs: Sequence[Job], told: Collection[UUID]) -> list[Job]:
         """Return jobs, as the store has them by now where something was told of them."""
         return [await self._read_or_keep(job) if job.id in told else job for job in jobs]
 
@@ -288,7 +288,7 @@ class Producer:
     async def _read(self, job: Job) -> Job:
         """Return a job as the store has it, nothing else being told meanwhile; as cancelled if it was deleted."""
         while True:
-            with self._hearing() as told:
+            with self.hearing() as told:
                 try:
                     job = await self._store.job(job.id)
                 except NotFoundError:

@@ -7,7 +7,7 @@ import pytest
 
 from piano_jupyter import Piano, PianoError
 from piano_jupyter.errors import ModelError, StoreError
-from piano_jupyter.events import BranchChosen, MessageDelta
+from piano_jupyter.events import BranchChosen, JobCancelled, MessageDelta
 from piano_jupyter.jupyter.render.stopped_answers import stopped_lines, with_stopped_answers
 from piano_jupyter.pipeline import consumer
 from piano_jupyter.records import JobStatus
@@ -137,3 +137,26 @@ async def test_the_end_of_a_job_that_could_not_be_stored_is_stored_once_it_can_b
         await stored.wait()
 
         assert (await piano.find_job(job)).reason == job.reason
+
+
+async def test_a_delegated_job_that_another_notebook_cancels_before_it_is_known_to_be_stored_is_not_queued(
+    monkeypatch, scripted
+):
+    real = MaskingStore.ack
+
+    async with Piano(database=":memory:", model=scripted("@bob, is it so?")) as piano:
+
+        async def overtaken(store, job, *arguments, **options):
+            acked = await real(store, job, *arguments, **options)
+            [asked] = acked.asked
+            cancelled = await store.cancel(asked, asked.inserted_at)
+            piano.bus.publish(JobCancelled(thread_id=job.thread_id, job=cancelled))
+            return acked
+
+        monkeypatch.setattr(MaskingStore, "ack", overtaken)
+        await piano.add_agent("bob")
+        await piano.ask("one")
+        async with asyncio.timeout(20):
+            await piano.drain()
+
+        assert [each.status for each in await piano.jobs()] == [JobStatus.DONE, JobStatus.CANCELLED]
